@@ -1,0 +1,164 @@
+package specs
+
+import (
+	"embed"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/belljar/belljar/fault"
+)
+
+// shipped holds the specs, guests and locks that come with the program. A folder is embedded whole, so that a lock may be absent.
+//
+//go:embed shipped
+var shipped embed.FS
+
+// Loaded is a spec with the guests that it builds in: all that a build is told by people.
+type Loaded struct {
+	Spec   *Spec
+	Guests map[string]*Guest // by the guest spec's own name
+	Path   string            // of the spec's file; "" if it is shipped
+
+	names []string          // of the guests, in the spec's order
+	refs  map[string]string // a guest as the spec refers to it → its name
+}
+
+// Shipped lists the names of the specs that come with the program.
+func Shipped() []string { return shippedNames("shipped") }
+
+// ShippedGuests lists the names of the guests that come with the program.
+func ShippedGuests() []string { return shippedNames("shipped/guests") }
+
+func shippedNames(dir string) []string {
+	entries, _ := shipped.ReadDir(dir) // cannot fail: the folder is embedded
+	var names []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".yaml"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// isPath tells a path from a shipped name.
+func isPath(name string) bool { return strings.Contains(name, "/") || strings.HasSuffix(name, ".yaml") }
+
+// Load reads a spec and its guests: a shipped one by its name, or a file by its path (it has a '/' or ends in .yaml).
+func Load(name string) (*Loaded, error) {
+	l := &Loaded{Guests: map[string]*Guest{}, refs: map[string]string{}}
+	file, data, err := l.read(name)
+	if err != nil {
+		return nil, err
+	}
+	spec, c, err := parseSpec(file, data)
+	if err != nil {
+		return nil, err
+	}
+	l.Spec = spec
+	for i, ref := range spec.Guests {
+		if err := l.addGuest(c, i, ref); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// read finds the spec's text and settles l.Path.
+func (l *Loaded) read(name string) (file string, data []byte, err error) {
+	if isPath(name) {
+		l.Path = filepath.Clean(name)
+		data, err = readFile("read spec", l.Path)
+		return l.Path, data, err
+	}
+	if !slices.Contains(Shipped(), name) {
+		return "", nil, fault.New(fault.Input, "read spec", "there is no shipped spec %q%s", name, suggest(name, Shipped())).
+			WithRemedy("shipped specs: %s; for a file of your own, give its path, like ./%s.yaml",
+				strings.Join(Shipped(), ", "), name)
+	}
+	file = name + ".yaml"
+	data, err = shipped.ReadFile("shipped/" + file)
+	return file, data, err
+}
+
+// maxFileBytes is more than any spec or lock has; it keeps a wrong path (/dev/zero) from filling the memory.
+const maxFileBytes = 64 << 20
+
+func readFile(op, name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fault.New(fault.Input, op, "there is no file %s", name)
+	case err != nil:
+		return nil, fault.New(fault.Input, op, "%w", err)
+	case !info.Mode().IsRegular():
+		return nil, fault.New(fault.Input, op, "%s is not a file", name)
+	case info.Size() > maxFileBytes:
+		return nil, fault.New(fault.Input, op, "%s is too long: %s", name, Size(info.Size()))
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fault.New(fault.Input, op, "%w", err)
+	}
+	return data, nil
+}
+
+// addGuest reads the guest that the spec's i-th reference means; what is wrong with the reference goes to the spec's report.
+func (l *Loaded) addGuest(c checker, i int, ref string) error {
+	file, data, err := ref+".yaml", []byte(nil), error(nil)
+	switch {
+	case !isPath(ref):
+		if !slices.Contains(ShippedGuests(), ref) {
+			c.fail(at("guests", i), "there is no shipped guest %q%s", ref, suggest(ref, ShippedGuests()))
+			return nil
+		}
+		data, err = shipped.ReadFile(path.Join("shipped/guests", file))
+	default:
+		file = ref
+		if !filepath.IsAbs(ref) {
+			file = filepath.Join(filepath.Dir(l.Path), ref)
+		}
+		if data, err = readFile("read guest spec", file); err != nil {
+			c.fail(at("guests", i), "%v", err.(*fault.Error).Err)
+			return nil
+		}
+	}
+	if err != nil {
+		return fault.New(fault.Unknown, "read guest spec", "%w", err)
+	}
+	g, err := ParseGuest(file, data)
+	if err != nil {
+		return err
+	}
+	if _, twice := l.Guests[g.Name]; twice {
+		c.fail(at("guests", i), "a second guest of the name %q", g.Name)
+	}
+	l.Guests[g.Name], l.refs[ref] = g, g.Name
+	l.names = append(l.names, g.Name)
+	return nil
+}
+
+// GuestNames lists the guests in the spec's order; the first is the default.
+func (l *Loaded) GuestNames() []string { return slices.Clone(l.names) }
+
+// Guest is the guest of that name (or reference), the spec's first one for "".
+func (l *Loaded) Guest(name string) (*Guest, error) {
+	if name == "" {
+		return l.Guests[l.names[0]], nil
+	}
+	if g, ok := l.Guests[name]; ok {
+		return g, nil
+	}
+	if g, ok := l.Guests[l.refs[name]]; ok {
+		return g, nil
+	}
+	return nil, fault.New(fault.Usage, "choose guest", "%s does not build in a guest %q", l.Spec.Name, name).
+		WithRemedy("choose one of: %s", strings.Join(l.names, ", "))
+}

@@ -1,0 +1,130 @@
+package specs
+
+import "time"
+
+// The docstrings of the types in this file are the language's reference: the JSON Schema and docs/spec.md are made from them.
+// A field whose tag says omitempty may be left out; every other one must be written.
+
+// Spec says what to build, in which guest, and how to prove that it boots. A person writes it, in YAML.
+type Spec struct {
+	// The spec's name: lower-case letters, digits and `._+-`.
+	Name string `yaml:"name" json:"name"`
+	// What it builds, for people. It does not count in the spec's digest.
+	Description string `yaml:"description,omitempty" json:"description,omitempty"`
+	// The guests that it builds in, each by its shipped name or by the path of its file, relative to this one.
+	// The first is the default.
+	Guests []string `yaml:"guests" json:"guests"`
+	// What is built from. It may be empty.
+	Sources []Source `yaml:"sources" json:"sources"`
+	// The steps of the build.
+	Stages []Stage `yaml:"stages" json:"stages"`
+	// The files that come out.
+	Artifacts []Artifact `yaml:"artifacts" json:"artifacts"`
+	// The boots that must succeed before any artifact comes out. Empty for what cannot boot, like a toolchain.
+	Smoke []Smoke `yaml:"smoke" json:"smoke"`
+}
+
+// Source is one input of the build: exactly one of `debian`, `url` and `git`, each with its pin.
+// It appears in the guest, unpacked and writable, in the folder `$SOURCES/NAME`.
+// Of a Debian source package this is the upstream tree with `debian/` laid in; its patches are not applied.
+type Source struct {
+	// The name of its folder.
+	Name string `yaml:"name" json:"name"`
+	// A Debian source package, from the suite of the spec's first guest.
+	Debian string `yaml:"debian,omitempty" json:"debian,omitempty"`
+	// With `debian`: its exact version.
+	Version string `yaml:"version,omitempty" json:"version,omitempty"`
+	// A tarball or any other file, by https or http.
+	URL string `yaml:"url,omitempty" json:"url,omitempty"`
+	// With `url`: the file's SHA-256, 64 lower-case hex digits.
+	SHA256 string `yaml:"sha256,omitempty" json:"sha256,omitempty"`
+	// The URL of a git repository, by https or http.
+	Git string `yaml:"git,omitempty" json:"git,omitempty"`
+	// With `git`: the full commit, 40 or 64 lower-case hex digits. Branches and tags move, so they are refused.
+	Commit string `yaml:"commit,omitempty" json:"commit,omitempty"`
+}
+
+// Stage is a script that runs in the guest, as an unprivileged user.
+// Its environment holds `SOURCES`, `OUT`, `HOME`, `PATH`, `LC_ALL`, `TZ`, `SOURCE_DATE_EPOCH`, the spec's `env`, and nothing else.
+type Stage struct {
+	// The stage's name.
+	Name string `yaml:"name" json:"name"`
+	// The stages that run before it.
+	Needs []string `yaml:"needs,omitempty" json:"needs,omitempty"`
+	// The Debian packages that it uses, beside the guest's own.
+	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
+	// More variables. `SOURCES`, `OUT` and `HOME` cannot be set.
+	Env map[string]string `yaml:"env,omitempty" json:"env,omitempty"`
+	// What is run, by `/bin/sh -eu`.
+	Script string `yaml:"script" json:"script"`
+	// The longest wall time in the guest; left out, there is no limit.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	// The longest time without output.
+	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
+	// The files that it makes, relative to `$OUT`. All must be there at the end.
+	Outputs []string `yaml:"outputs" json:"outputs"`
+}
+
+// Artifact is an output of a stage that a user wants: a ROM.
+type Artifact struct {
+	// The file's name under `out/`.
+	Name string `yaml:"name" json:"name"`
+	// The stage that makes it.
+	Stage string `yaml:"stage" json:"stage"`
+	// One of that stage's outputs.
+	Path string `yaml:"path" json:"path"`
+}
+
+// Smoke is one boot of an artifact in a fresh machine, and what its console must show.
+type Smoke struct {
+	// The test's name.
+	Name string `yaml:"name" json:"name"`
+	// The artifact that is booted, as the machine's firmware.
+	Artifact string `yaml:"artifact" json:"artifact"`
+	// QEMU's machine type, with its version: `pc-q35-6.2`.
+	Machine string `yaml:"machine" json:"machine"`
+	// QEMU's CPU model, with its version.
+	CPU string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
+	// The machine's memory.
+	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
+	// What is read: `serial`, the first serial port, or `debugcon`, the ISA debug console at port 0x402.
+	Console string `yaml:"console,omitempty" json:"console,omitempty"`
+	// Attach Belljar's test disk, whose boot sector prints `BELLJAR TEST DISK BOOTED`.
+	Disk bool `yaml:"disk,omitempty" json:"disk,omitempty"`
+	// Regular expressions (RE2), in order: each must match a line after the one that the expression before it matched.
+	Expect []string `yaml:"expect" json:"expect"`
+	// Regular expressions (RE2) for lines that fail the test at once.
+	Forbid []string `yaml:"forbid,omitempty" json:"forbid,omitempty"`
+	// The longest time without a byte on the console.
+	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
+	// The longest wall time.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Guest says in what machine and with which userland a build runs. It is a file of its own, for many specs share it.
+type Guest struct {
+	// The guest's name.
+	Name string `yaml:"name" json:"name"`
+	// What it is, for people. It does not count in a spec's digest.
+	Description string `yaml:"description,omitempty" json:"description,omitempty"`
+	// The architecture of kernel and userland: `x86_64` or `i686`.
+	Arch string `yaml:"arch" json:"arch"`
+	// The suite of the Debian archive: `bookworm`.
+	Suite string `yaml:"suite" json:"suite"`
+	// The package that, itself or through its dependencies, brings the kernel: `linux-image-amd64`.
+	Kernel string `yaml:"kernel" json:"kernel"`
+	// The Debian packages that it holds beside the Essential ones and those of the stages.
+	Packages []string `yaml:"packages" json:"packages"`
+	// QEMU's machine type, with its version.
+	Machine string `yaml:"machine" json:"machine"`
+	// QEMU's CPU model, with its version, so that every host shows the guest the same CPU: `host` and `max` are refused.
+	CPU string `yaml:"cpu" json:"cpu"`
+	// The machine's memory, in whole MiB.
+	Memory Size `yaml:"memory" json:"memory"`
+	// How many CPUs it has.
+	CPUs int `yaml:"cpus" json:"cpus"`
+	// What the guest's clock shows at power-on, in UTC, and the greatest modification time of a file in its image.
+	Clock time.Time `yaml:"clock" json:"clock"`
+	// The size of the disk on which the build works, in whole MiB.
+	Scratch Size `yaml:"scratch" json:"scratch"`
+}

@@ -1,0 +1,299 @@
+package specs
+
+import (
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The syntax of the words in a spec. The JSON Schema repeats them, so that an editor says the same as this package.
+const (
+	NamePattern     = `^[a-z0-9][a-z0-9._+-]*$`                        // of specs, guests, sources, stages, smoke tests
+	FilePattern     = `^[A-Za-z0-9][A-Za-z0-9._+-]*$`                  // of artifacts: a file name
+	PackagePattern  = `^[a-z0-9][a-z0-9+.-]+$`                         // deb-control(5), Package
+	VersionPattern  = `^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`              // deb-version(7)
+	SHA256Pattern   = `^[0-9a-f]{64}$`                                 //
+	CommitPattern   = `^([0-9a-f]{40}|[0-9a-f]{64})$`                  // SHA-1 or SHA-256, as git hash-object makes them
+	MachinePattern  = `^[a-z0-9][a-z0-9-]*-[0-9]+\.[0-9]+(\.[0-9]+)?$` // a machine type with a version
+	CPUPattern      = `^[A-Za-z0-9][A-Za-z0-9_-]*-v[0-9]+$`            // a CPU model with a version
+	VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`                       // POSIX, Base Definitions, 8.1
+	SuitePattern    = `^[a-z][a-z0-9-]*$`                              //
+)
+
+var (
+	nameSyntax     = regexp.MustCompile(NamePattern)
+	fileSyntax     = regexp.MustCompile(FilePattern)
+	packageSyntax  = regexp.MustCompile(PackagePattern)
+	versionSyntax  = regexp.MustCompile(VersionPattern)
+	sha256Syntax   = regexp.MustCompile(SHA256Pattern)
+	commitSyntax   = regexp.MustCompile(CommitPattern)
+	machineSyntax  = regexp.MustCompile(MachinePattern)
+	cpuSyntax      = regexp.MustCompile(CPUPattern)
+	variableSyntax = regexp.MustCompile(VariablePattern)
+	suiteSyntax    = regexp.MustCompile(SuitePattern)
+)
+
+// reserved are the variables that Belljar sets in every stage and that a script relies on.
+var reserved = []string{"SOURCES", "OUT", "HOME"}
+
+// checker says what is wrong with a decoded document, and where.
+type checker struct {
+	*document
+	root *node
+}
+
+// fail reports a problem with the object at the end of a path; a mapping's member is pointed at by its value.
+func (c checker) fail(path []any, format string, args ...any) {
+	var at position
+	for i := len(path); i >= 0; i-- { // a field left out has no place: point at what it is missing from
+		if n := c.root.get(path[:i]...); n != nil {
+			at = n.at
+			break
+		}
+	}
+	c.errorf(at, pathString(path), format, args...)
+}
+
+func at(path ...any) []any { return path }
+
+// match reports a word that is not of the syntax; what says in words what it should be.
+func (c checker) match(path []any, word string, syntax *regexp.Regexp, what string) bool {
+	if syntax.MatchString(word) {
+		return true
+	}
+	c.fail(path, "%q is not %s", word, what)
+	return false
+}
+
+func (c checker) name(path []any, name string) {
+	c.match(path, name, nameSyntax, "a name: lower-case letters, digits and ._+-, starting with a letter or a digit")
+}
+
+// unique reports a name that an element of a list before has taken.
+func (c checker) unique(path []any, name string, seen map[string]bool) {
+	if seen[name] {
+		c.fail(path, "the name %q is there twice", name)
+	}
+	seen[name] = true
+}
+
+func (c checker) spec(s *Spec) {
+	c.name(at("name"), s.Name)
+	c.guests(s.Guests)
+	c.sources(s.Sources)
+	c.stages(s.Stages)
+	c.artifacts(s)
+	c.smokes(s)
+}
+
+func (c checker) guests(guests []string) {
+	if len(guests) == 0 {
+		c.fail(at("guests"), "no guest: name one at least, like debian-bookworm-x86_64")
+	}
+	seen := map[string]bool{}
+	for i, g := range guests {
+		if !isPath(g) {
+			c.name(at("guests", i), g)
+		}
+		c.unique(at("guests", i), g, seen)
+	}
+}
+
+func (c checker) sources(sources []Source) {
+	seen := map[string]bool{}
+	for i, s := range sources {
+		c.name(at("sources", i, "name"), s.Name)
+		c.unique(at("sources", i, "name"), s.Name, seen)
+		c.source(i, s)
+	}
+}
+
+// source checks that a source is of exactly one kind, and that each kind has its pin and no other's.
+func (c checker) source(i int, s Source) {
+	kinds := []struct {
+		key, value, pinKey, pin string
+	}{
+		{"debian", s.Debian, "version", s.Version},
+		{"url", s.URL, "sha256", s.SHA256},
+		{"git", s.Git, "commit", s.Commit},
+	}
+	found := ""
+	for _, k := range kinds {
+		has := c.root.get("sources", i, k.key) != nil
+		pinned := c.root.get("sources", i, k.pinKey) != nil
+		switch {
+		case has && found != "":
+			c.fail(at("sources", i, k.key), "a source is of one kind: %s or %s, not both", found, k.key)
+		case has && !pinned:
+			c.fail(at("sources", i, k.key), "missing: %s, which pins a %s source", k.pinKey, k.key)
+		case pinned && !has:
+			c.fail(at("sources", i, k.pinKey), "%q belongs to a %s source, and there is no %q", k.pinKey, k.key, k.key)
+		}
+		if has {
+			found = k.key
+		}
+	}
+	switch found {
+	case "":
+		c.fail(at("sources", i), "a source needs one of debian, url and git")
+	case "debian":
+		c.match(at("sources", i, "debian"), s.Debian, packageSyntax, "a Debian package name")
+		if s.Version != "" || c.root.get("sources", i, "version") != nil {
+			c.match(at("sources", i, "version"), s.Version, versionSyntax, "a Debian version")
+		}
+	case "url":
+		c.url(at("sources", i, "url"), s.URL)
+		if c.root.get("sources", i, "sha256") != nil {
+			c.match(at("sources", i, "sha256"), s.SHA256, sha256Syntax, "a SHA-256: 64 lower-case hex digits")
+		}
+	case "git":
+		c.url(at("sources", i, "git"), s.Git)
+		if c.root.get("sources", i, "commit") != nil {
+			c.match(at("sources", i, "commit"), s.Commit, commitSyntax, "a full commit: 40 or 64 lower-case hex digits")
+		}
+	}
+}
+
+func (c checker) url(path []any, s string) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		c.fail(path, "%q is not an https:// or http:// URL", s)
+		return
+	}
+	if u.User != nil {
+		c.fail(path, "a URL must not hold a user or a password: a spec is no place for secrets")
+	}
+}
+
+func (c checker) stages(stages []Stage) {
+	if len(stages) == 0 {
+		c.fail(at("stages"), "no stage: nothing would be built")
+	}
+	seen := map[string]bool{}
+	var names []string
+	for i, s := range stages {
+		c.name(at("stages", i, "name"), s.Name)
+		c.unique(at("stages", i, "name"), s.Name, seen)
+		names = append(names, s.Name)
+	}
+	for i, s := range stages {
+		c.stage(i, s, names)
+	}
+	c.cycles(stages)
+}
+
+func (c checker) stage(i int, s Stage, names []string) {
+	needed := map[string]bool{}
+	for j, n := range s.Needs {
+		if !slices.Contains(names, n) {
+			c.fail(at("stages", i, "needs", j), "there is no stage %q%s", n, suggest(n, names))
+		}
+		c.unique(at("stages", i, "needs", j), n, needed)
+	}
+	c.packages(at("stages", i, "packages"), s.Packages)
+	for _, k := range sortedKeys(s.Env) {
+		path := at("stages", i, "env", k)
+		c.match(path, k, variableSyntax, "a variable's name")
+		if slices.Contains(reserved, k) {
+			c.fail(path, "%s is set by Belljar", k)
+		}
+		c.noNUL(path, s.Env[k])
+	}
+	if strings.TrimSpace(s.Script) == "" {
+		c.fail(at("stages", i, "script"), "the script is empty")
+	}
+	c.noNUL(at("stages", i, "script"), s.Script)
+	outputs := map[string]bool{}
+	for j, o := range s.Outputs {
+		c.output(at("stages", i, "outputs", j), o)
+		c.unique(at("stages", i, "outputs", j), o, outputs)
+	}
+}
+
+func (c checker) noNUL(path []any, s string) {
+	if strings.ContainsRune(s, 0) {
+		c.fail(path, "a NUL byte cannot be passed to a program")
+	}
+}
+
+func (c checker) packages(path []any, packages []string) {
+	seen := map[string]bool{}
+	for j, p := range packages {
+		where := append(slices.Clip(path), j)
+		c.match(where, p, packageSyntax, "a Debian package name")
+		c.unique(where, p, seen)
+	}
+}
+
+// output checks that a path stays below $OUT and has one way to be written.
+func (c checker) output(where []any, p string) {
+	switch {
+	case strings.HasPrefix(p, "/"):
+		c.fail(where, "%q is absolute: outputs are relative to $OUT", p)
+	case p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "/../") || strings.HasSuffix(p, "/.."):
+		c.fail(where, "%q climbs out of $OUT", p)
+	case p == "" || p == "." || path.Clean(p) != p:
+		c.fail(where, "%q is not a plain relative path, like build/rom.bin", p)
+	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		c.fail(where, "%q has a control character", p)
+	}
+}
+
+// cycles reports the first stage that needs itself by way of others, with the way.
+func (c checker) cycles(stages []Stage) {
+	index := map[string]int{}
+	for i, s := range stages {
+		index[s.Name] = i
+	}
+	state := make([]int, len(stages)) // 0 unseen, 1 on the way, 2 done
+	var way []string
+	var visit func(i int) bool
+	visit = func(i int) bool {
+		state[i] = 1
+		way = append(way, stages[i].Name)
+		for j, n := range stages[i].Needs {
+			k, ok := index[n]
+			switch {
+			case ok && state[k] == 1:
+				ring := append(way[slices.Index(way, stages[k].Name):], n)
+				c.fail(at("stages", i, "needs", j), "stages need each other in a ring: %s", strings.Join(ring, " needs "))
+				return false
+			case ok && state[k] == 0 && !visit(k):
+				return false
+			}
+		}
+		way = way[:len(way)-1]
+		state[i] = 2
+		return true
+	}
+	for i := range stages {
+		if state[i] == 0 && !visit(i) {
+			return
+		}
+	}
+}
+
+func (c checker) artifacts(s *Spec) {
+	if len(s.Artifacts) == 0 {
+		c.fail(at("artifacts"), "no artifact: nothing would come out")
+	}
+	var stages []string
+	for _, st := range s.Stages {
+		stages = append(stages, st.Name)
+	}
+	seen := map[string]bool{}
+	for i, a := range s.Artifacts {
+		c.match(at("artifacts", i, "name"), a.Name, fileSyntax, "a file name: letters, digits and ._+-")
+		c.unique(at("artifacts", i, "name"), a.Name, seen)
+		k := slices.Index(stages, a.Stage)
+		if k < 0 {
+			c.fail(at("artifacts", i, "stage"), "there is no stage %q%s", a.Stage, suggest(a.Stage, stages))
+			continue
+		}
+		if outputs := s.Stages[k].Outputs; !slices.Contains(outputs, a.Path) {
+			c.fail(at("artifacts", i, "path"), "%q is not an output of the stage %s%s", a.Path, a.Stage, suggest(a.Path, outputs))
+		}
+	}
+}

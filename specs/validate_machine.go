@@ -1,0 +1,117 @@
+package specs
+
+import (
+	"regexp"
+	"slices"
+	"time"
+)
+
+// consoles are the values of Smoke.Console.
+var consoles = []string{ConsoleSerial, ConsoleDebugcon}
+
+// arches are the values of Guest.Arch.
+var arches = []string{ArchX86_64, ArchI686}
+
+func (c checker) smokes(s *Spec) {
+	var artifacts []string
+	for _, a := range s.Artifacts {
+		artifacts = append(artifacts, a.Name)
+	}
+	seen := map[string]bool{}
+	for i, t := range s.Smoke {
+		c.name(at("smoke", i, "name"), t.Name)
+		c.unique(at("smoke", i, "name"), t.Name, seen)
+		if !slices.Contains(artifacts, t.Artifact) {
+			c.fail(at("smoke", i, "artifact"), "there is no artifact %q%s", t.Artifact, suggest(t.Artifact, artifacts))
+		}
+		c.smoke(i, t)
+	}
+}
+
+func (c checker) smoke(i int, t Smoke) {
+	has := func(key string) bool { return c.root.get("smoke", i, key) != nil }
+	c.machine(at("smoke", i, "machine"), t.Machine)
+	if has("cpu") {
+		c.cpu(at("smoke", i, "cpu"), t.CPU)
+	}
+	if has("memory") {
+		c.size(at("smoke", i, "memory"), t.Memory, MiB)
+	}
+	if has("console") && !slices.Contains(consoles, t.Console) {
+		c.fail(at("smoke", i, "console"), "there is no console %q%s", t.Console, suggest(t.Console, consoles))
+	}
+	if len(t.Expect) == 0 {
+		c.fail(at("smoke", i, "expect"), "nothing is expected: a boot that shows nothing proves nothing")
+	}
+	c.patterns(at("smoke", i, "expect"), t.Expect)
+	c.patterns(at("smoke", i, "forbid"), t.Forbid)
+}
+
+// patterns checks regular expressions; one that matches the empty line would pass whatever comes.
+func (c checker) patterns(path []any, patterns []string) {
+	for j, p := range patterns {
+		where := append(slices.Clip(path), j)
+		re, err := regexp.Compile(p)
+		switch {
+		case err != nil:
+			c.fail(where, "not a regular expression (RE2 syntax): %v", err)
+		case re.MatchString(""):
+			c.fail(where, "%q matches an empty line, so it says nothing", p)
+		}
+	}
+}
+
+func (c checker) machine(path []any, m string) {
+	c.match(path, m, machineSyntax, "a machine type with a version, like pc-q35-6.2: without it, QEMU's next release is another machine")
+}
+
+func (c checker) cpu(path []any, cpu string) {
+	switch cpu {
+	case "host", "max":
+		c.fail(path, "%q is another CPU on every host: name a model with a version, like Nehalem-v1", cpu)
+	default:
+		c.match(path, cpu, cpuSyntax, "a CPU model with a version, like Nehalem-v1")
+	}
+}
+
+// size checks a disk's or a machine's size: QEMU and the disk formats want whole MiB.
+func (c checker) size(path []any, s, least Size) {
+	switch {
+	case s < least:
+		c.fail(path, "%s is too little: at least %s", s, least)
+	case s%MiB != 0:
+		c.fail(path, "%s is not a multiple of 1MiB", s)
+	}
+}
+
+// The bounds of a guest's clock: before 1980 file formats (ZIP, FAT) end; after the other, a signed 32-bit time_t does.
+var (
+	clockFirst = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+	clockLast  = time.Date(2038, 1, 19, 0, 0, 0, 0, time.UTC)
+)
+
+func (c checker) guest(g *Guest) {
+	c.name(at("name"), g.Name)
+	if !slices.Contains(arches, g.Arch) {
+		c.fail(at("arch"), "there is no architecture %q%s", g.Arch, suggest(g.Arch, arches))
+	}
+	c.match(at("suite"), g.Suite, suiteSyntax, "a suite, like bookworm")
+	c.match(at("kernel"), g.Kernel, packageSyntax, "a Debian package name")
+	c.packages(at("packages"), g.Packages)
+	c.machine(at("machine"), g.Machine)
+	c.cpu(at("cpu"), g.CPU)
+	c.size(at("memory"), g.Memory, 128*MiB)
+	c.size(at("scratch"), g.Scratch, 64*MiB)
+	if g.CPUs < 1 || g.CPUs > 255 {
+		c.fail(at("cpus"), "%d CPUs: from 1 to 255", g.CPUs)
+	}
+	switch _, offset := g.Clock.Zone(); {
+	case offset != 0:
+		c.fail(at("clock"), "the clock must be in UTC: end it with Z")
+	case g.Clock.Nanosecond() != 0:
+		c.fail(at("clock"), "the clock counts whole seconds")
+	case g.Clock.Before(clockFirst) || !g.Clock.Before(clockLast):
+		c.fail(at("clock"), "the clock must be between %s and %s, where a 32-bit time_t ends",
+			clockFirst.Format(time.DateOnly), clockLast.Format(time.DateOnly))
+	}
+}
