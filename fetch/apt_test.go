@@ -1,0 +1,203 @@
+package fetch
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	debianList = `# deb cdrom:[Debian GNU/Linux 12.5.0 _Bookworm_ - Official amd64 NETINST with firmware]/ bookworm main
+
+deb http://mirror.example/debian/ bookworm main non-free-firmware # the main archive
+deb-src http://mirror.example/debian/ bookworm main non-free-firmware
+
+deb http://security.mirror.example/debian-security bookworm-security main non-free-firmware
+deb http://mirror.example/debian/ bookworm-updates main non-free-firmware
+deb [arch=amd64 signed-by=/etc/apt/keyrings/vendor.gpg] https://vendor.example/linux/debian bookworm stable
+deb [ signed-by=/etc/apt/keyrings/other.asc ] https://other.example/debian bookworm main
+`
+	dockerSources = `Types: deb
+# http://snapshot.mirror.example/archive/debian/20250520T000000Z
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+# http://snapshot.mirror.example/archive/debian-security/20250520T000000Z
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+`
+	trixieSources = `Types: deb deb-src
+URIs: https://first.example/pub/debian/
+ file:///srv/debian
+Suites: trixie
+Components: main contrib
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ mDMEY865UxYJKwYBBAHaRw8BAQdAd7Z0srwuhlB6JKFkcf4HU4SSS
+ -----END PGP PUBLIC KEY BLOCK-----
+
+Enabled: no
+Types: deb
+URIs: http://off.example/debian
+Suites: trixie
+Components: main
+
+types: deb
+uris: http://lower.example/debian
+suites: stable
+components: main
+`
+	ubuntuSources = `Types: deb
+URIs: http://mirror.example/ubuntu/
+Suites: noble noble-updates noble-backports
+Components: main restricted universe multiverse
+Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
+`
+	ubuntuList = `deb http://mirror.example/ubuntu/ jammy main restricted
+deb http://mirror.example/ubuntu/ jammy-security main restricted
+deb https://vendor.example/chrome/deb/ stable main
+deb http://ppa.example/team/app/debian jammy main
+`
+)
+
+func file(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+
+func TestAptMirrors(t *testing.T) {
+	const sourcesList = "/etc/apt/sources.list"
+	for _, c := range []struct {
+		name string
+		root fstest.MapFS
+		want []Mirror
+	}{
+		{"nothing", fstest.MapFS{}, nil},
+		{"Debian, one-line form", fstest.MapFS{"etc/apt/sources.list": file(debianList)},
+			[]Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3"}}},
+		{"Debian in a container", fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(dockerSources)},
+			[]Mirror{{URL: "http://mirror.example/debian", From: "/etc/apt/sources.list.d/debian.sources:1"}}},
+		{"deb822: folded fields, an embedded key, disabled, lower case",
+			fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(trixieSources)},
+			[]Mirror{{URL: "http://lower.example/debian", From: "/etc/apt/sources.list.d/debian.sources:18"}}},
+		{"deb822: several URIs", fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(
+			strings.Split(trixieSources, "Signed-By")[0])},
+			[]Mirror{
+				{URL: "https://first.example/pub/debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
+				{URL: "file:///srv/debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
+			}},
+		{"Ubuntu 24.04", fstest.MapFS{"etc/apt/sources.list.d/ubuntu.sources": file(ubuntuSources)}, nil},
+		{"Ubuntu 22.04 with vendors", fstest.MapFS{"etc/apt/sources.list": file(ubuntuList)}, nil},
+		{"a snapshot", fstest.MapFS{"etc/apt/sources.list": file(
+			"deb [check-valid-until=no] http://snapshot.mirror.example/archive/debian/20250520T000000Z bookworm main\n")},
+			[]Mirror{{URL: "http://snapshot.mirror.example/archive/debian/20250520T000000Z", From: sourcesList + ":1"}}},
+		{"Debian's keyring, another path", fstest.MapFS{"etc/apt/sources.list": file(
+			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://cache.example/debian-remote sid main\n")},
+			[]Mirror{{URL: "https://cache.example/debian-remote", From: sourcesList + ":1"}}},
+		{"files that apt ignores", fstest.MapFS{
+			"etc/apt/sources.list.d/a.list.save":          file(debianList),
+			"etc/apt/sources.list.d/a.sources.disabled":   file(dockerSources),
+			"etc/apt/sources.list.d/unknown-scheme.list":  file("deb tor+http://mirror.example/debian bookworm main\n"),
+			"etc/apt/sources.list.d/unclosed-option.list": file("deb [arch=amd64 http://mirror.example/debian bookworm main\n"),
+		}, nil},
+		{"sources without binaries", fstest.MapFS{"etc/apt/sources.list.d/s.sources": file(
+			"Types: deb-src\nURIs: http://mirror.example/debian\nSuites: sid\nComponents: main\n")}, nil},
+		{"a proxy", fstest.MapFS{
+			"etc/apt/sources.list":            file(debianList),
+			"etc/apt/apt.conf.d/01proxy":      file("// cache\nAcquire::http::Proxy \"http://cache.example:3142\";\n"),
+			"etc/apt/apt.conf.d/01proxy.save": file(`Acquire::http::Proxy "http://wrong.example";`),
+		}, []Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3", Proxy: "http://cache.example:3142"}}},
+		{"a proxy, nested, but not for this host", fstest.MapFS{
+			"etc/apt/sources.list": file(debianList),
+			"etc/apt/apt.conf": file("/* site */\nAcquire { Languages { \"none\"; };\n http {\n  Proxy \"http://cache.example:3142\";\n" +
+				"  Proxy::mirror.example \"DIRECT\"; # local\n }; };\n"),
+		}, []Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3", Proxy: "DIRECT"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, aptMirrors(c.root)); diff != "" {
+				t.Errorf("mirrors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDiscoverOrder(t *testing.T) {
+	apt := fstest.MapFS{"etc/apt/sources.list": file(debianList)}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(config, []byte("mirror:\n  - http://config.example/debian/\n  - file:///srv/debian\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, config, env string
+		explicit          []string
+		root              fs.FS
+		want              []string
+	}{
+		{"command line", config, "http://env.example/debian", []string{"http://flag.example/debian"}, apt, []string{"http://flag.example/debian"}},
+		{"environment", config, "http://env.example/debian, http://env2.example/d", nil, apt,
+			[]string{"http://env.example/debian", "http://env2.example/d"}},
+		{"configuration", config, "", nil, apt, []string{"http://config.example/debian", "file:///srv/debian"}},
+		{"apt", "", "", nil, apt, []string{"http://mirror.example/debian"}},
+		{"apt, configuration not there", config + ".not", "", nil, apt, []string{"http://mirror.example/debian"}},
+		{"the snapshot archive alone", "", "", nil, fstest.MapFS{}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := discover(c.config, c.explicit, func(string) string { return c.env }, c.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, x := range m.List {
+				got = append(got, x.URL)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || m.SnapshotURL != defaultSnapshotURL {
+				t.Errorf("(-want +got):\n%s; snapshot %q", diff, m.SnapshotURL)
+			}
+		})
+	}
+}
+
+func TestDiscoverRefuses(t *testing.T) {
+	for _, c := range []struct{ name, yaml, env, says string }{
+		{"unknown key", "mirrors: []\n", "", "mirrors"},
+		{"wrong type", "mirror: {a: b}\n", "", "mirror"},
+		{"duplicate key", "mirror: []\nmirror: []\n", "", "mirror"},
+		{"not a URL", "mirror: [mirror.example]\n", "", "expected http://"},
+		{"environment", "", "ftp://mirror.example/debian", MirrorVariable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := filepath.Join(t.TempDir(), "config.yaml")
+			os.WriteFile(config, []byte(c.yaml), 0o644)
+			_, err := discover(config, nil, func(string) string { return c.env }, fstest.MapFS{})
+			wantFault(t, err, fault.Input, c.says)
+			if c.yaml != "" && !strings.Contains(err.Error(), config) {
+				t.Errorf("error does not name the file: %v", err)
+			}
+		})
+	}
+}
+
+// FuzzAptSources feeds foreign text to the three parsers: none may panic, and what is taken for a mirror is one.
+func FuzzAptSources(f *testing.F) {
+	for _, s := range []string{debianList, dockerSources, trixieSources, ubuntuSources, ubuntuList,
+		"Acquire { http { Proxy \"http://cache.example:3142\"; }; };", "deb [", "deb [a] x", " folded\nURIs", "}}};;\"", "/*"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		root := fstest.MapFS{"etc/apt/sources.list": file(s), "etc/apt/sources.list.d/x.sources": file(s), "etc/apt/apt.conf": file(s)}
+		for _, m := range aptMirrors(root) {
+			if _, err := parseMirrors("fuzz", []string{m.URL}); err != nil || m.From == "" {
+				t.Errorf("%+v: %v", m, err)
+			}
+		}
+	})
+}
