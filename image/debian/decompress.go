@@ -1,0 +1,94 @@
+package debian
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
+)
+
+// The compressions of deb(5), by the suffix of the member's name; "" is none. dpkg reads bzip2 for data only.
+var (
+	controlCompressions = []string{"", "gz", "xz", "zst"}
+	dataCompressions    = []string{"", "gz", "xz", "zst", "bz2"}
+)
+
+// maxWindow bounds the memory that a stream may ask for. xz -9 asks for 64 MiB, zstd --ultra -22 for 128 MiB.
+const (
+	maxXZDictionary = 64 << 20
+	maxZstdWindow   = 128 << 20
+)
+
+// decompress reads r through the named decompressor. Close frees it and leaves r alone.
+//
+// xz is read by therootcompany/xz, a port of XZ Embedded: it knows the BCJ filters, checks the dictionary's size before
+// it makes room for it, and takes 70 % of the CPU time of ulikunitz/xz (1.6 s against 2.3 s for gcc-12's data.tar.xz).
+func decompress(r io.Reader, compression string) (io.ReadCloser, error) {
+	switch compression {
+	case "":
+		return io.NopCloser(r), nil
+	case "gz":
+		return gzip.NewReader(bufio.NewReader(r))
+	case "bz2":
+		return io.NopCloser(bzip2.NewReader(bufio.NewReader(r))), nil
+	case "xz":
+		z, err := xz.NewReader(r, maxXZDictionary)
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(z), nil
+	case "zst":
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	}
+	return nil, fmt.Errorf("compression %q is unknown", compression)
+}
+
+// source remembers a failure of the reader below, so that it is told apart from a malformed stream.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// bounded fails where a stream unpacks to more than it may, instead of ending it quietly as io.LimitReader does.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errors.New("it unpacks to more than its bound")
+	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+// drain reads to the end, as far as a tar archive's zero padding may reach.
+func drain(r io.Reader) error {
+	n, err := io.CopyN(io.Discard, r, 1<<20)
+	switch {
+	case err == io.EOF:
+		return nil
+	case err != nil:
+		return noEOF(err)
+	}
+	return fmt.Errorf("more than %d bytes follow the end of the tar archive", n)
+}
