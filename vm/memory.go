@@ -1,0 +1,102 @@
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// memoryFile holds the proofs of KVM in the cache folder. It is a cache: an unreadable one counts as empty.
+const memoryFile = "kvm-proofs.json"
+
+type remembered struct {
+	Key   Key       `json:"key"`
+	Proof Proof     `json:"proof"`
+	At    time.Time `json:"at"`
+}
+
+func memories(dir string) []remembered {
+	b, err := os.ReadFile(filepath.Join(dir, memoryFile))
+	if err != nil {
+		return nil
+	}
+	var all []remembered
+	if json.Unmarshal(b, &all) != nil {
+		return nil
+	}
+	return all
+}
+
+// Recall finds the proof of a key.
+func Recall(dir string, key Key) (Proof, bool) {
+	for _, m := range memories(dir) {
+		if m.Key == key {
+			return m.Proof, true
+		}
+	}
+	return Proof{}, false
+}
+
+// Remember keeps the proof of a key, and forgets those of the host's earlier boots.
+func Remember(dir string, key Key, p Proof) error {
+	keep := []remembered{{Key: key, Proof: p, At: time.Now().UTC().Truncate(time.Second)}}
+	for _, m := range memories(dir) {
+		if m.Key.BootID == key.BootID && m.Key != key {
+			keep = append(keep, m)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("remember proof: %w", err)
+	}
+	return writeJSON(filepath.Join(dir, memoryFile), keep)
+}
+
+// writeJSON replaces a file at once: temp file, fsync, rename.
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer os.Remove(f.Name()) // gone already after the rename
+	if _, err = f.Write(append(b, '\n')); err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// found reads r until text has come, wherever the reads cut it; false if r ends before.
+func found(r io.Reader, text string) bool {
+	var window string
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		window += string(buf[:n])
+		if strings.Contains(window, text) {
+			return true
+		}
+		window = window[max(0, len(window)-len(text)):]
+		if err != nil {
+			return false
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/belljar/belljar/vm"
+)
+
+// The names of the files in a machine's folder. QEMU runs in that folder and sees them by these relative names:
+// a socket's path may have no more than 107 bytes (unix(7)), and a run's folder is often longer.
+const (
+	consoleLog  = "console.log"
+	debugconLog = "debugcon.log"
+	stderrLog   = "stderr.log"
+	eventsLog   = "events.log"
+	cmdlineFile = "cmdline"
+	qmpSocket   = "qmp.sock"
+)
+
+// portSocket names the socket of a port by its place, so that a port's name cannot be too long for a socket.
+func portSocket(i int) string { return fmt.Sprintf("port%d.sock", i) }
+
+// Mode says who the command line is for.
+type Mode int
+
+const (
+	// Run is Belljar's own: QEMU connects to sockets on which the host listens, and waits for 'cont' before the
+	// first instruction, so that no event is lost.
+	Run Mode = iota
+	// ByHand is the same machine for a person in a shell: the console is the terminal's, nobody needs to listen.
+	ByHand
+)
+
+// Args is QEMU's argument list for m, without the program's name. It is a pure function: the same machine, the same list.
+// Paths in m are taken as they are.
+func Args(m vm.Machine, mode Mode) ([]string, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	a := &args{}
+	a.core(m)
+	a.boot(m.Boot)
+	a.disks(m.Disks)
+	a.consoles(m, mode)
+	a.ports(m.Ports, mode)
+	a.others(m)
+	a.control(m, mode)
+	return a.list, a.check()
+}
+
+// args collects flags in order.
+type args struct{ list []string }
+
+func (a *args) flag(name string, value ...string) { a.list = append(append(a.list, name), value...) }
+
+func (a *args) device(driver string, props ...string) {
+	a.flag("-device", strings.Join(append([]string{driver}, props...), ","))
+}
+
+// core is the machine itself. -nodefaults and -no-user-config keep out what QEMU's build or the host's
+// configuration would add; -nic none is said although -nodefaults implies it, because the seal rests on it.
+func (a *args) core(m vm.Machine) {
+	a.flag("-name", m.Name)
+	a.flag("-nodefaults")
+	a.flag("-no-user-config")
+	a.flag("-nic", "none")
+	a.flag("-display", "none")
+	a.flag("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+	a.flag("-machine", m.Type)
+	if m.Accel == vm.TCG {
+		a.flag("-accel", "tcg,thread=multi")
+	} else {
+		a.flag("-accel", string(m.Accel))
+	}
+	// enforce: a feature of the model that the accelerator lacks is an error, not a quiet difference between hosts.
+	a.flag("-cpu", m.CPU+",enforce")
+	a.flag("-smp", strconv.Itoa(m.CPUs))
+	a.flag("-m", fmt.Sprintf("%dM", m.Memory>>20))
+	a.flag("-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05")+",clock=vm")
+}
+
+func (a *args) boot(b vm.Boot) {
+	if b.ROM != "" {
+		a.flag("-bios", b.ROM)
+	}
+	if b.Kernel != "" {
+		a.flag("-kernel", b.Kernel)
+	}
+	if b.Initrd != "" {
+		a.flag("-initrd", b.Initrd)
+	}
+	if b.Cmdline != "" {
+		a.flag("-append", b.Cmdline)
+	}
+}
+
+// disks attaches raw images. No disk of a run outlives it, so nothing is ever flushed to the host's disk
+// (cache.no-flush): what a guest wrote is read back through the same page cache.
+func (a *args) disks(disks []vm.Disk) {
+	for i, d := range disks {
+		node := "disk" + strconv.Itoa(i)
+		opts := []string{
+			"driver=raw", "node-name=" + node, "read-only=" + onOff(d.ReadOnly),
+			"cache.direct=off", "cache.no-flush=on",
+			"file.driver=file", "file.filename=" + escape(d.Path), "file.aio=threads",
+			"file.cache.direct=off", "file.cache.no-flush=on",
+		}
+		if !d.ReadOnly {
+			opts = append(opts, "discard=unmap", "file.discard=unmap")
+		}
+		a.flag("-blockdev", strings.Join(opts, ","))
+		driver := "virtio-blk-pci"
+		if d.Bus == vm.BusIDE {
+			driver = "ide-hd" // on the first free place of the machine's own controller: PIIX on pc, AHCI on q35
+		}
+		a.device(driver, "drive="+node, "serial="+d.Serial)
+	}
+}
+
+// consoles: the serial console always goes to a file; the debug console (docs/specs in QEMU's tree: isa-debugcon) if asked.
+func (a *args) consoles(m vm.Machine, mode Mode) {
+	console := "file,id=console,path=" + consoleLog
+	if mode == ByHand {
+		console = "stdio,id=console,signal=on"
+	}
+	a.flag("-chardev", console)
+	a.device("isa-serial", "chardev=console", "index=0")
+	if m.DebugCon {
+		a.flag("-chardev", "file,id=debugcon,path="+debugconLog)
+		a.device("isa-debugcon", "iobase=0x402", "chardev=debugcon")
+	}
+}
+
+func (a *args) ports(ports []string, mode Mode) {
+	if len(ports) == 0 {
+		return
+	}
+	a.device("virtio-serial-pci", "id=ports", "max_ports=31")
+	for i, name := range ports {
+		id := "port" + strconv.Itoa(i)
+		a.flag("-chardev", "socket,id="+id+",path="+portSocket(i)+server(mode))
+		a.device("virtserialport", "bus=ports.0", "nr="+strconv.Itoa(i+1), "chardev="+id, "name="+name)
+	}
+}
+
+// server says who listens on a socket. By hand it is QEMU, and it does not wait for anybody.
+func server(mode Mode) string {
+	if mode == ByHand {
+		return ",server=on,wait=off"
+	}
+	return ",server=off"
+}
+
+func (a *args) others(m vm.Machine) {
+	if m.Entropy {
+		a.flag("-object", "rng-random,id=entropy,filename=/dev/urandom")
+		a.device("virtio-rng-pci", "rng=entropy")
+	}
+	// pvpanic (docs/specs/pvpanic in QEMU's tree) is how a kernel says that it panicked. It is an ISA device.
+	if strings.HasPrefix(m.Type, "pc-") {
+		a.device("pvpanic")
+	}
+}
+
+// control: what a reset does, and the monitor.
+func (a *args) control(m vm.Machine, mode Mode) {
+	if m.OnReset == vm.ExitOnReset {
+		a.flag("-no-reboot")
+	}
+	if mode == Run {
+		a.flag("-chardev", "socket,id=qmp,path="+qmpSocket+",server=off")
+		a.flag("-mon", "chardev=qmp,mode=control")
+		a.flag("-S")
+	}
+}
+
+// repeatable are the flags that may stand more than once; any other twice is an error, for QEMU takes the last one silently.
+var repeatable = map[string]bool{"-device": true, "-chardev": true, "-blockdev": true, "-object": true}
+
+// valueless are the flags that take no value.
+var valueless = map[string]bool{"-nodefaults": true, "-no-user-config": true, "-no-reboot": true, "-S": true}
+
+// check walks the list as QEMU does, and refuses duplicate flags and ids.
+func (a *args) check() error {
+	seen := map[string]bool{}
+	for i := 0; i < len(a.list); i++ {
+		name := a.list[i]
+		if !strings.HasPrefix(name, "-") {
+			return fmt.Errorf("qemu arguments: %q stands where a flag should", name)
+		}
+		if seen[name] && !repeatable[name] {
+			return fmt.Errorf("qemu arguments: flag %s stands twice", name)
+		}
+		seen[name] = true
+		if valueless[name] {
+			continue
+		}
+		i++
+		if i == len(a.list) {
+			return fmt.Errorf("qemu arguments: flag %s has no value", name)
+		}
+		for _, opt := range strings.Split(a.list[i], ",") {
+			if id, ok := strings.CutPrefix(opt, "id="); ok && repeatable[name] && name != "-blockdev" {
+				if seen["id="+id] {
+					return fmt.Errorf("qemu arguments: id %s stands twice", id)
+				}
+				seen["id="+id] = true
+			}
+		}
+	}
+	return nil
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// escape doubles commas: QEMU's option lists (qemu-options: QemuOpts) know no other quoting.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// Quote joins a command line such that a POSIX shell reads the same words.
+func Quote(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		if w != "" && strings.Trim(w, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+.,:/@%") == "" {
+			out[i] = w
+			continue
+		}
+		out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+	}
+	return strings.Join(out, " ")
+}

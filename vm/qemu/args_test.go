@@ -1,0 +1,188 @@
+package qemu
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/belljar/belljar/vm"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// sample is a machine for each use that Belljar has for one.
+func samples() map[string]vm.Machine {
+	clock := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	build := vm.Machine{
+		Name: "build", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "Nehalem-v1", CPUs: 2, Memory: 2 << 30, Clock: clock,
+		Accel: vm.TCG, Entropy: true, OnReset: vm.ExitOnReset, Ports: []string{"belljar.ssh"},
+		Boot: vm.Boot{Kernel: "/s/vmlinuz", Initrd: "/s/initrd", Cmdline: "console=ttyS0 panic=-1 quiet"},
+		Disks: []vm.Disk{
+			{Serial: "root", Path: "/s/root.img", Bus: vm.BusVirtio, ReadOnly: true},
+			{Serial: "inputs", Path: "/s/inputs.img", Bus: vm.BusVirtio, ReadOnly: true},
+			{Serial: "scratch", Path: "/r/scratch.img", Bus: vm.BusVirtio},
+			{Serial: "outputs", Path: "/r/with, comma.img", Bus: vm.BusVirtio},
+		},
+	}
+	i686 := build
+	i686.Arch, i686.CPU, i686.Memory = vm.I686, "coreduo-v1", 1<<30
+	configure := build
+	configure.Name, configure.Disks = "configure", []vm.Disk{build.Disks[0], build.Disks[3]}
+	smoke := vm.Machine{
+		Name: "smoke/q35", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "qemu64-v1", CPUs: 1, Memory: 256 << 20, Clock: clock,
+		Accel: vm.TCG, OnReset: vm.ExitOnReset, DebugCon: true, Boot: vm.Boot{ROM: "/r/bios.bin"},
+		Disks: []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusIDE}},
+	}
+	pc := smoke
+	pc.Name, pc.Type, pc.OnReset = "smoke/pc", "pc-i440fx-6.2", ""
+	return map[string]vm.Machine{
+		"build-x86_64": build, "build-i686": i686, "configure": configure, "smoke-q35": smoke, "smoke-pc": pc,
+		"kvm-proof": vm.ProbeMachine(build, "/s/vmlinuz", "/s/proof"),
+	}
+}
+
+func TestArgsGolden(t *testing.T) {
+	for name, m := range samples() {
+		for mode, suffix := range map[Mode]string{Run: "", ByHand: "-by-hand"} {
+			t.Run(name+suffix, func(t *testing.T) {
+				got, err := Args(m, mode)
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden(t, filepath.Join("testdata", "args", name+suffix+".txt"), oneFlagALine(got))
+			})
+		}
+	}
+}
+
+// oneFlagALine is a list as a diff shows it best.
+func oneFlagALine(args []string) string {
+	var b strings.Builder
+	for i, a := range args {
+		switch {
+		case i == 0:
+		case strings.HasPrefix(a, "-"):
+			b.WriteByte('\n')
+		default:
+			b.WriteByte(' ')
+		}
+		b.WriteString(Quote([]string{a}))
+	}
+	return b.String() + "\n"
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; rewrite with -update):\n%s", path, diff)
+	}
+}
+
+// The seal rests on these: no machine, whatever else it has, may come without them.
+func TestArgsSeal(t *testing.T) {
+	for name, m := range samples() {
+		args, err := Args(m, Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := " " + strings.Join(args, " ") + " "
+		for _, want := range []string{" -nic none ", " -nodefaults ", " -no-user-config ", "spawn=deny"} {
+			if !strings.Contains(all, want) {
+				t.Errorf("%s: no %q in %s", name, want, all)
+			}
+		}
+		for _, never := range []string{"netdev", "virtio-net", "e1000", "-cpu host", "virtfs", "9p", "hostfwd"} {
+			if strings.Contains(all, never) {
+				t.Errorf("%s: %q in %s", name, never, all)
+			}
+		}
+	}
+}
+
+func TestArgsWrongMachine(t *testing.T) {
+	for field, spoil := range map[string]func(*vm.Machine){
+		"Name":              func(m *vm.Machine) { m.Name = "a,b" },
+		"Arch":              func(m *vm.Machine) { m.Arch = "amd64" },
+		"Type":              func(m *vm.Machine) { m.Type = "q35" },
+		"CPU":               func(m *vm.Machine) { m.CPU = "host" },
+		"CPUs":              func(m *vm.Machine) { m.CPUs = 0 },
+		"Memory":            func(m *vm.Machine) { m.Memory++ },
+		"Clock":             func(m *vm.Machine) { m.Clock = time.Time{} },
+		"Accel":             func(m *vm.Machine) { m.Accel = vm.Auto },
+		"OnReset":           func(m *vm.Machine) { m.OnReset = "stop" },
+		"Boot":              func(m *vm.Machine) { m.Boot.ROM = "/x" },
+		"Boot.Initrd":       func(m *vm.Machine) { m.Boot.Kernel = "" },
+		"Boot.Cmdline":      func(m *vm.Machine) { m.Boot.Cmdline = "a\nb" },
+		"Disks[1].Serial":   func(m *vm.Machine) { m.Disks[1].Serial = "root" },
+		"Disks[2].Serial":   func(m *vm.Machine) { m.Disks[2].Serial = "more-than-twenty-bytes" },
+		"Disks[0].Bus":      func(m *vm.Machine) { m.Disks[0].Bus = "scsi" },
+		"Disks[0].Path":     func(m *vm.Machine) { m.Disks[0].Path = "" },
+		"Disks[0].ReadOnly": func(m *vm.Machine) { m.Disks[0].Bus = vm.BusIDE },
+		"Ports[0]":          func(m *vm.Machine) { m.Ports[0] = "a,server=on" },
+		"Ports[1]":          func(m *vm.Machine) { m.Ports = []string{"a", "a"} },
+	} {
+		t.Run(field, func(t *testing.T) {
+			m := samples()["build-x86_64"]
+			spoil(&m)
+			_, err := Args(m, Run)
+			wrong, ok := errors.AsType[*vm.FieldError](err)
+			if !ok || wrong.Field != field {
+				t.Errorf("args: %v, want a *vm.FieldError on %s", err, field)
+			}
+		})
+	}
+}
+
+func TestArgsCheck(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		list []string
+		want string // part of the error; empty is none
+	}{
+		{"fine", []string{"-m", "1M", "-S", "-device", "a,id=x", "-device", "b,id=y"}, ""},
+		{"duplicate flag", []string{"-m", "1M", "-S", "-m", "2M"}, "flag -m stands twice"},
+		{"duplicate flag without value", []string{"-S", "-S"}, "flag -S stands twice"},
+		{"duplicate id", []string{"-chardev", "file,id=x", "-chardev", "file,id=x"}, "id x stands twice"},
+		{"no value", []string{"-S", "-m"}, "flag -m has no value"},
+		{"stray word", []string{"-S", "1M"}, `"1M" stands where a flag should`},
+		{"a value like a flag", []string{"-append", "-m", "-m", "1M"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := (&args{list: c.list}).check()
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("check: %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// What Quote writes, a shell reads as the same words.
+func TestQuote(t *testing.T) {
+	words := []string{"plain", "", "two words", "it's", "$HOME", "a\\b", "`x`", "*", "ü", "-x,y=z", "a\nb"}
+	out, err := exec.Command("sh", "-c", "printf '%s\\0' "+Quote(words)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Join(words, "\x00")+"\x00", string(out)); diff != "" {
+		t.Error(diff)
+	}
+}

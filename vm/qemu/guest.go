@@ -1,0 +1,319 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+	"github.com/belljar/belljar/vm/supervise"
+)
+
+// guest is a running QEMU.
+type guest struct {
+	name    string
+	dir     string
+	folder  *os.File // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
+	command string   // for a person
+	hasOS   bool     // a kernel that may heed the power button
+	grace   time.Duration
+
+	process *supervise.Process
+	monitor *monitor
+	ports   map[string]*port
+
+	mu     sync.Mutex
+	seen   []Event
+	ended  vm.Ended // set by Close
+	cause  error    // set when the context ended the machine
+	closed sync.Once
+	heard  chan struct{} // closed when the last event is in
+
+	gone    chan struct{} // closed when QEMU is reaped and the verdict stands
+	verdict error
+}
+
+var (
+	_ vm.Guest        = (*guest)(nil)
+	_ vm.Explainer    = (*guest)(nil)
+	_ vm.Logger       = (*guest)(nil)
+	_ vm.ResetCounter = (*guest)(nil)
+	_ vm.Ender        = (*guest)(nil)
+)
+
+// socket is a path for name in the machine's folder that is never too long for a socket.
+func (g *guest) socket(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", g.folder.Fd(), name)
+}
+
+// connect waits for QEMU on the monitor, starts listening to its events and lets the machine run.
+func (g *guest) connect(ctx context.Context) error {
+	select {
+	case <-g.monitor.ready:
+		if g.monitor.failed != nil {
+			return fault.New(fault.Host, "start "+g.name, "monitor: %w", g.monitor.failed)
+		}
+	case <-g.gone:
+		return g.verdict
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	// QEMU may die, and the caller lose patience, in the middle of the handshake: ending the process ends the handshake.
+	stop := context.AfterFunc(ctx, g.process.Kill)
+	defer stop()
+	if err := g.monitor.connect(ctx); err != nil {
+		return g.notStarted(ctx, err)
+	}
+	heard := make(chan struct{})
+	g.mu.Lock()
+	g.heard = heard
+	g.mu.Unlock()
+	go g.listen(heard)
+	if err := g.monitor.do(30*time.Second, "cont"); err != nil {
+		return g.notStarted(ctx, err)
+	}
+	return nil
+}
+
+// notStarted tells why the machine does not run: the caller gave up, QEMU died, or the monitor failed.
+func (g *guest) notStarted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-g.gone:
+		return g.died(g.process.Wait())
+	case <-time.After(5 * time.Second): // a broken monitor is nearly always a dying QEMU: let it say why
+		return g.evidence(fault.New(fault.Host, "start "+g.name, "monitor: %w", err))
+	}
+}
+
+// listen keeps each event, in memory and in the events log.
+func (g *guest) listen(heard chan struct{}) {
+	defer close(heard)
+	log, err := os.OpenFile(filepath.Join(g.dir, eventsLog), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		defer log.Close()
+	}
+	for e := range g.monitor.events {
+		ev := Event{
+			Name: e.Event,
+			At:   time.Unix(e.Timestamp.Seconds, e.Timestamp.Microseconds*1000).UTC(),
+			Data: e.Data,
+		}
+		g.mu.Lock()
+		g.seen = append(g.seen, ev)
+		g.mu.Unlock()
+		if log != nil {
+			_ = json.NewEncoder(log).Encode(ev)
+		}
+	}
+}
+
+// reap waits for QEMU's end, hears its last events out and decides what they mean.
+func (g *guest) reap() {
+	exit := g.process.Wait()
+	g.mu.Lock()
+	heard := g.heard
+	g.mu.Unlock()
+	if heard != nil {
+		select {
+		case <-heard:
+		case <-time.After(5 * time.Second):
+		}
+	}
+	g.verdict = g.decide(exit)
+	g.monitor.hangUp()
+	for _, p := range g.ports {
+		p.close()
+	}
+	g.folder.Close()
+	g.sweep()
+	close(g.gone)
+}
+
+// sweep removes the sockets.
+func (g *guest) sweep() {
+	_ = os.Remove(filepath.Join(g.dir, qmpSocket))
+	for i := range len(g.ports) {
+		_ = os.Remove(filepath.Join(g.dir, portSocket(i)))
+	}
+}
+
+// abort undoes a Start that went wrong half-way.
+func (g *guest) abort() {
+	if g.process != nil {
+		g.process.Kill()
+		<-g.gone
+		return
+	}
+	if g.monitor != nil {
+		g.monitor.giveUp()
+	}
+	for _, p := range g.ports {
+		p.close()
+	}
+	if g.folder != nil {
+		g.folder.Close()
+	}
+	g.sweep()
+}
+
+// cancelled kills the machine when its context ends.
+func (g *guest) cancelled(ctx context.Context) func() {
+	return func() {
+		g.mu.Lock()
+		g.cause = context.Cause(ctx)
+		g.mu.Unlock()
+		g.process.Kill()
+	}
+}
+
+// Dial opens the host's end of a port. QEMU holds the other end from power-on; each port can be dialled once.
+func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
+	p, ok := g.ports[name]
+	if !ok {
+		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port", g.name)
+	}
+	select {
+	case c, ok := <-p.conn:
+		if !ok {
+			return nil, fault.New(fault.Usage, "dial "+name, "dialled before, or the machine is gone")
+		}
+		return c, nil
+	case <-g.gone:
+		return nil, fault.New(fault.Guest, "dial "+name, "the machine is gone: %w", orEnded(g.verdict))
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial %s: %w", name, context.Cause(ctx))
+	}
+}
+
+var errEnded = errors.New("it ended by itself")
+
+func orEnded(err error) error {
+	if err == nil {
+		return errEnded
+	}
+	return err
+}
+
+// Console reads the serial console from power-on.
+func (g *guest) Console() io.ReadCloser {
+	r, err := g.Log("console")
+	if err != nil {
+		return io.NopCloser(failing{err})
+	}
+	return r
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// Log reads one of the logs from its beginning, as Console does: console, debugcon, stderr, events.
+func (g *guest) Log(name string) (io.ReadCloser, error) {
+	for _, file := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
+		if file == name+".log" {
+			return vm.Follow(filepath.Join(g.dir, file), g.gone)
+		}
+	}
+	return nil, fault.New(fault.Usage, "log "+name, "no such log: want console, debugcon, stderr or events")
+}
+
+// CommandLine starts the same machine in a shell, with the console on the terminal.
+func (g *guest) CommandLine() string { return g.command }
+
+// PID is QEMU's process id.
+func (g *guest) PID() int { return g.process.PID }
+
+// Events are the monitor's events so far.
+func (g *guest) Events() []Event {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]Event(nil), g.seen...)
+}
+
+// Resets counts how often the guest has reset the machine.
+func (g *guest) Resets() int {
+	n := 0
+	for _, e := range g.Events() {
+		if e.Name == "RESET" && e.byGuest() {
+			n++
+		}
+	}
+	return n
+}
+
+// Wait blocks until the machine is gone.
+func (g *guest) Wait() error {
+	<-g.gone
+	return g.verdict
+}
+
+// Close asks the guest to power off (if it has a kernel that could), asks QEMU to quit, kills it; each step waits
+// for the grace period. Ended tells which of them it took.
+func (g *guest) Close() error {
+	g.closed.Do(func() {
+		for _, step := range []struct {
+			how vm.Ended
+			ask string
+			use bool
+		}{
+			{vm.EndedPowered, "system_powerdown", g.hasOS},
+			{vm.EndedQuit, "quit", true},
+		} {
+			if !step.use || g.isGone() {
+				continue
+			}
+			g.setEnded(step.how)
+			deadline := time.After(g.grace)
+			_ = g.monitor.do(g.grace, step.ask)
+			select {
+			case <-g.gone:
+			case <-deadline:
+			}
+		}
+		if !g.isGone() {
+			g.setEnded(vm.EndedKilled)
+			g.process.Kill()
+		}
+	})
+	<-g.gone
+	return nil
+}
+
+func (g *guest) isGone() bool {
+	select {
+	case <-g.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *guest) setEnded(how vm.Ended) {
+	g.mu.Lock()
+	g.ended = how
+	g.mu.Unlock()
+}
+
+// Ended says how the machine ended; empty while it runs.
+func (g *guest) Ended() vm.Ended {
+	if !g.isGone() {
+		return ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended == "" {
+		return vm.EndedItself
+	}
+	return g.ended
+}

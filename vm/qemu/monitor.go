@@ -1,0 +1,119 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/digitalocean/go-qemu/qmp"
+)
+
+// monitor is the host's end of QEMU's control socket (QMP, docs/interop/qmp-spec in QEMU's tree).
+type monitor struct {
+	path   string
+	ready  chan struct{} // closed when QEMU has connected, or never will
+	failed error         // why it never will; read after ready
+	socket *qmp.SocketMonitor
+	events <-chan qmp.Event
+}
+
+// Event is something that QEMU said of the machine.
+type Event struct {
+	Name string         `json:"event"`
+	At   time.Time      `json:"at"`
+	Data map[string]any `json:"data,omitempty"`
+}
+
+// reason is the cause in SHUTDOWN's and RESET's data: qapi/run-state.json, ShutdownCause (since QEMU 4.0).
+func (e Event) reason() string {
+	s, _ := e.Data["reason"].(string)
+	return s
+}
+
+// byGuest is the field of the same name: whether the guest or the host caused it.
+func (e Event) byGuest() bool {
+	b, _ := e.Data["guest"].(bool)
+	return b
+}
+
+// listenMonitor listens in the background. go-qemu's Listen has no way out but a connection: see giveUp.
+func listenMonitor(path string) (*monitor, error) {
+	m := &monitor{path: path, ready: make(chan struct{})}
+	go func() {
+		defer close(m.ready)
+		m.socket, m.failed = qmp.Listen("unix", path)
+	}()
+	// QEMU must find a listener: wait for the socket's name to appear.
+	for range 200 {
+		if _, err := os.Lstat(path); err == nil {
+			return m, nil
+		}
+		select {
+		case <-m.ready:
+			return nil, m.failed
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil, errors.New("no socket after a second")
+}
+
+// giveUp ends a Listen for which QEMU will never come, by taking its place for a moment. After it, nothing uses the
+// socket's path any more.
+func (m *monitor) giveUp() {
+	select {
+	case <-m.ready:
+		return
+	default:
+	}
+	if c, err := net.DialTimeout("unix", m.path, time.Second); err == nil {
+		c.Close()
+	}
+	<-m.ready
+}
+
+// hangUp closes the connection, if there is one.
+func (m *monitor) hangUp() {
+	m.giveUp()
+	if m.socket != nil {
+		_ = m.socket.Disconnect()
+	}
+}
+
+// connect shakes hands and starts the flow of events. Events cannot be lost: the machine has not run yet.
+func (m *monitor) connect(ctx context.Context) error {
+	if err := m.socket.Connect(); err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	var err error
+	m.events, err = m.socket.Events(ctx)
+	return err
+}
+
+// errMonitor says that a command got no answer in time: QEMU's main loop hangs.
+var errMonitor = errors.New("QEMU does not answer on its monitor")
+
+// do runs a command, for at most limit: go-qemu's own wait has no end.
+func (m *monitor) do(limit time.Duration, command string) error {
+	order, err := json.Marshal(qmp.Command{Execute: command})
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.socket.Run(order)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: %w", command, err)
+		}
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("%s: %w", command, errMonitor)
+	}
+}

@@ -1,0 +1,34 @@
+package qemu
+
+import "net"
+
+// port is a socket on which the host waits for QEMU, once.
+type port struct {
+	listener net.Listener
+	conn     chan net.Conn // one connection, then closed
+}
+
+// listen binds the socket before QEMU starts: from the guest's first look on, the port is 'open'.
+func listen(path string) (*port, error) {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	p := &port{listener: l, conn: make(chan net.Conn, 1)}
+	go func() {
+		defer close(p.conn)
+		if c, err := l.Accept(); err == nil {
+			p.conn <- c
+		}
+		l.Close()
+	}()
+	return p, nil
+}
+
+// close ends the wait, and a connection that nobody took.
+func (p *port) close() {
+	p.listener.Close()
+	if c, ok := <-p.conn; ok {
+		c.Close()
+	}
+}

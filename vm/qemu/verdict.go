@@ -1,0 +1,93 @@
+package qemu
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm/console"
+	"github.com/belljar/belljar/vm/supervise"
+)
+
+// tailBytes is how much of a log goes into an error as evidence.
+const (
+	tailBytes = 4096
+	tailLines = 20
+)
+
+// decide turns QEMU's end and its events into Wait's answer. QEMU exits with 0 after a guest's shutdown, and just so
+// after a reset under -no-reboot: only the event's reason tells them apart.
+func (g *guest) decide(exit supervise.Exit) error {
+	g.mu.Lock()
+	events, ended, cause := g.seen, g.ended, g.cause
+	g.mu.Unlock()
+
+	var shutdown Event
+	for _, e := range events {
+		switch e.Name {
+		case "GUEST_PANICKED":
+			return g.evidence(fault.New(fault.Guest, "run "+g.name, "the guest's kernel panicked"))
+		case "SHUTDOWN":
+			shutdown = e
+		}
+	}
+	switch {
+	case shutdown.reason() == "guest-shutdown":
+		return nil
+	case shutdown.reason() == "guest-panic":
+		return g.evidence(fault.New(fault.Guest, "run "+g.name, "the guest's kernel panicked"))
+	case shutdown.byGuest():
+		return g.evidence(fault.New(fault.Guest, "run "+g.name,
+			"the guest reset the machine instead of powering it off (as a kernel does that panics with panic= on its command line)"))
+	case cause != nil:
+		return fmt.Errorf("run %s: %w", g.name, cause)
+	case ended != "":
+		return nil // Close was called
+	}
+	return g.died(exit)
+}
+
+// died is the fault of a QEMU that ended for no reason that the guest or Belljar gave.
+func (g *guest) died(exit supervise.Exit) error {
+	err := fault.New(fault.Host, "run "+g.name, "QEMU ended on its own: %s", exit)
+	if line := lastLine(g.tail(stderrLog)); line != "" {
+		err = fault.New(fault.Host, "run "+g.name, "QEMU ended on its own: %s: %s", exit, line)
+	}
+	if exit.Signal == 9 && !exit.Lost {
+		err = err.WithRemedy("look into the host's kernel log (dmesg) whether it ran out of memory")
+	}
+	return g.evidence(err)
+}
+
+// evidence adds what each side printed, and how to see it again.
+func (g *guest) evidence(err *fault.Error) *fault.Error {
+	return err.
+		WithEvidence("console, last lines", lastLines(g.tail(consoleLog), tailLines)).
+		WithEvidence("QEMU's stderr", g.tail(stderrLog)).
+		WithEvidence("run it by hand", g.command)
+}
+
+// tail reads the end of a log.
+func (g *guest) tail(name string) string {
+	f, err := os.Open(filepath.Join(g.dir, name))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	buf := make([]byte, tailBytes)
+	n, _ := f.ReadAt(buf, max(0, info.Size()-tailBytes))
+	return console.Clean(string(buf[:n])) // it will be shown on a terminal
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func lastLine(s string) string { return strings.TrimSpace(lastLines(s, 1)) }

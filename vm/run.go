@@ -1,0 +1,350 @@
+package vm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/belljar/belljar/fault"
+)
+
+// The files of a run's folder. Beside them stand a folder for each machine and for the quarantine.
+const (
+	lockFile       = "lock"
+	stateFile      = "run.json"
+	logFile        = "run.log"
+	quarantineName = "quarantine"
+)
+
+// State is how far a run has come.
+type State string
+
+// The states. Dead is a run that says it runs while nobody holds its lock.
+const (
+	Running   State = "running"
+	Passed    State = "passed"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	Dead      State = "dead"
+)
+
+// Info is what a run says of itself, in run.json.
+type Info struct {
+	ID      string    `json:"id"`
+	What    string    `json:"what"` // e.g. 'build seabios'
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	State   State     `json:"state"`
+	Phase   string    `json:"phase,omitempty"` // what it does now, or did last
+	Error   string    `json:"error,omitempty"`
+	Fault   string    `json:"fault,omitempty"` // the error's kind
+}
+
+// Runs is the folder that holds all runs.
+type Runs struct{ root string }
+
+// OpenRuns opens the folder of runs, and makes it if it is not there.
+func OpenRuns(root string) (*Runs, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("runs folder: %w", err)
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, fault.New(fault.Host, "runs folder", "%w", err)
+	}
+	return &Runs{root: root}, nil
+}
+
+// Run is a run of this process: a folder, locked for as long as it lives.
+type Run struct {
+	runs *Runs
+	path string
+	lock *os.File
+
+	mu   sync.Mutex
+	info Info
+	log  *os.File
+	keep bool
+}
+
+var notWord = regexp.MustCompile(`[^a-z0-9]+`)
+
+// newID is sortable by time and speaks: 20261121-214501-seabios-3f2a.
+func newID(now time.Time, what string) string {
+	fields := strings.Fields(what)
+	last := "run"
+	if len(fields) > 0 {
+		last = strings.Trim(notWord.ReplaceAllString(strings.ToLower(filepath.Base(fields[len(fields)-1])), "-"), "-")
+	}
+	if len(last) > 24 {
+		last = last[:24]
+	}
+	var r [2]byte
+	_, _ = rand.Read(r[:]) // never fails (crypto/rand)
+	return strings.Join([]string{now.UTC().Format("20060102-150405"), last, hex.EncodeToString(r[:])}, "-")
+}
+
+// Create makes a run's folder and locks it. What is a few words for people; the last of them names the folder.
+func (r *Runs) Create(ctx context.Context, what string) (_ *Run, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	now := time.Now().UTC()
+	var run *Run
+	for range 8 { // two runs in one second may draw the same two random bytes
+		id := newID(now, what)
+		run = &Run{runs: r, path: filepath.Join(r.root, id), info: Info{
+			ID: id, What: what, PID: os.Getpid(), Started: now.Truncate(time.Millisecond), State: Running,
+		}}
+		// Private: sockets and keys lie in it.
+		if err = os.Mkdir(run.path, 0o700); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fault.New(fault.Host, "make run folder", "%w", err)
+	}
+	defer func() {
+		if err != nil {
+			run.release()
+			os.RemoveAll(run.path)
+		}
+	}()
+	// The lock comes first: a folder without state and without a held lock is free to be swept.
+	if run.lock, err = takeLock(filepath.Join(run.path, lockFile)); err != nil {
+		return nil, fault.New(fault.Host, "lock run folder", "%w", err)
+	}
+	if run.log, err = os.OpenFile(filepath.Join(run.path, logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
+		return nil, fault.New(fault.Host, "make run log", "%w", err)
+	}
+	if _, err = run.Dir(quarantineName); err != nil {
+		return nil, err
+	}
+	if err = run.save(); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// errLocked says that a live process holds a run.
+var errLocked = errors.New("a live process holds the lock")
+
+// tryLock takes flock(2) on a file: the kernel releases it with the last descriptor, however the process ends.
+func tryLock(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errLocked
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// takeLock makes and takes a lock, and is not put off by another process that looks at it just now (see info).
+func takeLock(path string) (f *os.File, err error) {
+	for range 20 {
+		if f, err = tryLock(path, os.O_CREATE); !errors.Is(err, errLocked) {
+			return f, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, err
+}
+
+// ID names the run.
+func (r *Run) ID() string { return r.info.ID }
+
+// Path is the run's folder, absolute.
+func (r *Run) Path() string { return r.path }
+
+// Dir makes a sub-folder, for a machine's sockets, disks and logs.
+func (r *Run) Dir(name string) (string, error) {
+	path := filepath.Join(r.path, name)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", fault.New(fault.Host, "make run folder", "%w", err)
+	}
+	return path, nil
+}
+
+// Quarantine is the folder in which artifacts wait for their verdict.
+func (r *Run) Quarantine() string { return filepath.Join(r.path, quarantineName) }
+
+// Log is the run's own log; writes to it are appended whole.
+func (r *Run) Log() io.Writer { return r.log }
+
+// Info is what the run says of itself now.
+func (r *Run) Info() Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.info
+}
+
+// Phase says what the run does now.
+func (r *Run) Phase(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.info.Phase = name
+	return r.save()
+}
+
+// save writes run.json; the caller holds mu, or is alone.
+func (r *Run) save() error {
+	if err := writeJSON(filepath.Join(r.path, stateFile), r.info); err != nil {
+		return fault.New(fault.Host, "note run state", "%w", err)
+	}
+	return nil
+}
+
+// Keep makes Finish leave everything in the folder, disks too.
+func (r *Run) Keep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep = true
+}
+
+// Finish notes how the run ended and removes all but its small files. It unlocks the run, which is over then; a second
+// call does nothing.
+func (r *Run) Finish(state State, cause error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lock == nil {
+		return nil // finished before
+	}
+	r.info.State, r.info.Ended = state, time.Now().UTC().Truncate(time.Millisecond)
+	if cause != nil {
+		r.info.Error, r.info.Fault = cause.Error(), fault.KindOf(cause).String()
+	}
+	err := r.save()
+	if !r.keep {
+		err = errors.Join(err, slim(r.path))
+	}
+	r.release()
+	return err
+}
+
+// release closes what the run holds open.
+func (r *Run) release() {
+	if r.log != nil {
+		r.log.Close()
+	}
+	if r.lock != nil {
+		r.lock.Close()
+		r.lock = nil
+	}
+}
+
+// stays says which files outlive a run: what people read.
+func stays(name string) bool {
+	switch filepath.Ext(name) {
+	case ".log", ".json":
+		return !strings.HasPrefix(name, ".") // a dot begins a temp file
+	}
+	return name == lockFile || name == "cmdline"
+}
+
+// slim removes sockets, disks, keys and temp files from a run's folder: all that does not stay, and empty folders.
+func slim(root string) error {
+	var all error
+	var folders []string
+	walk := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			folders = append(folders, path)
+		case !d.Type().IsRegular() || !stays(d.Name()):
+			all = errors.Join(all, os.Remove(path))
+		}
+		return nil
+	})
+	for i := len(folders) - 1; i > 0; i-- { // deepest first, without root
+		_ = os.Remove(folders[i]) // fails if not empty, as it should
+	}
+	if err := errors.Join(walk, all); err != nil {
+		return fault.New(fault.Host, "slim run folder", "%w", err)
+	}
+	return nil
+}
+
+// List tells of all runs, oldest first.
+func (r *Runs) List() ([]Info, error) {
+	entries, err := os.ReadDir(r.root)
+	if err != nil {
+		return nil, fault.New(fault.Host, "list runs", "%w", err)
+	}
+	var all []Info
+	for _, e := range entries {
+		if e.IsDir() {
+			all = append(all, r.info(e.Name()))
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].ID < all[j].ID })
+	return all, nil
+}
+
+// info reads what a run says, and corrects it by the lock.
+func (r *Runs) info(id string) Info {
+	info := Info{ID: id, State: Dead}
+	if b, err := os.ReadFile(filepath.Join(r.root, id, stateFile)); err == nil {
+		_ = json.Unmarshal(b, &info) // half a state is as good as none
+		info.ID = id
+	}
+	if info.State != Running && info.State != Dead {
+		return info
+	}
+	info.State = Dead
+	switch lock, err := tryLock(filepath.Join(r.root, id, lockFile), 0); {
+	case err == nil:
+		lock.Close()
+	case errors.Is(err, errLocked):
+		info.State = Running
+	}
+	return info
+}
+
+// Path finds a run's folder by its id, or by a part of it that only one run has.
+func (r *Runs) Path(id string) (string, error) {
+	all, err := r.List()
+	if err != nil {
+		return "", err
+	}
+	var hits, names []string
+	for _, i := range all {
+		if i.ID == id {
+			return filepath.Join(r.root, id), nil
+		}
+		if id != "" && strings.Contains(i.ID, id) {
+			hits = append(hits, i.ID)
+		}
+		names = append(names, i.ID)
+	}
+	switch {
+	case len(hits) == 1:
+		return filepath.Join(r.root, hits[0]), nil
+	case len(hits) > 1:
+		return "", fault.New(fault.Usage, "find run", "%q fits several runs: %s", id, strings.Join(hits, ", "))
+	case len(names) == 0:
+		return "", fault.New(fault.Usage, "find run", "no run %q: there are no runs", id)
+	}
+	return "", fault.New(fault.Usage, "find run", "no run %q", id).WithRemedy("the newest is %s", names[len(names)-1])
+}

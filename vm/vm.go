@@ -1,0 +1,59 @@
+// Package vm knows what a virtual machine is, how one is asked for, and what is left of it afterwards.
+// It refuses to know what runs inside: builds, SSH and disk contents are other packages' business.
+package vm
+
+import (
+	"context"
+	"io"
+	"net"
+)
+
+// Backend starts virtual machines.
+type Backend interface {
+	// Preflight says what this host lacks to run m, as a *fault.Error of kind Host with its remedy; nil if nothing.
+	// A machine that makes no sense on any host is of kind Usage, and wraps a *FieldError.
+	Preflight(ctx context.Context, m Machine) error
+	// Start boots m with its sockets, logs and evidence in dir, which must exist and be this machine's alone. The machine
+	// lives no longer than ctx: when that ends it is killed, and Wait returns the context's cause. A failed Start has
+	// undone what it began.
+	Start(ctx context.Context, m Machine, dir string) (Guest, error)
+}
+
+// Guest is a running virtual machine.
+type Guest interface {
+	// Dial opens the host's end of a named virtio-serial port. A port can be dialled once.
+	Dial(ctx context.Context, port string) (net.Conn, error)
+	// Console reads the serial console from power-on and blocks for more; io.EOF after the guest's end.
+	// Each call makes a new reader, so that none can starve another.
+	Console() io.ReadCloser
+	// Wait blocks until the machine is gone: nil after a shutdown or a Close, *fault.Error of kind Host (QEMU died) or
+	// Guest (panic, or reset of a machine that exits on reset), with the console's tail and the command line as evidence.
+	Wait() error
+	// Close asks the machine to power off, waits, then kills and reaps. Idempotent, and safe to call at any time.
+	Close() error
+}
+
+// Explainer is a Guest that can say how to start the same machine by hand.
+type Explainer interface{ CommandLine() string }
+
+// Logger is a Guest with more logs than its console: 'debugcon', 'stderr', 'events'. They read as Console does.
+type Logger interface {
+	Log(name string) (io.ReadCloser, error)
+}
+
+// ResetCounter is a Guest that knows how often the machine has been reset from inside since power-on.
+type ResetCounter interface{ Resets() int }
+
+// Ender is a Guest that can say how it ended: by itself, or how much force Close needed. Empty while it runs.
+type Ender interface{ Ended() Ended }
+
+// Ended says how much it took to end a machine.
+type Ended string
+
+// The ways in which a machine ends, from the gentlest.
+const (
+	EndedItself  Ended = "ended by itself"
+	EndedPowered Ended = "powered off when asked"
+	EndedQuit    Ended = "QEMU quit when asked"
+	EndedKilled  Ended = "QEMU was killed"
+)

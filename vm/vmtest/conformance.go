@@ -1,0 +1,261 @@
+package vmtest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+)
+
+// Suite is a backend and how to make its machines do what the cases need.
+type Suite struct {
+	Backend vm.Backend
+	// Machine is a machine that says line on its serial console and then acts. Its files go to dir.
+	Machine func(t *testing.T, dir, line string, then Act) vm.Machine
+	// Echo is a machine whose port 'echo' sends back what it gets, and that runs until it is closed. Nil leaves the case
+	// out: for a backend that needs a real kernel for it.
+	Echo func(t *testing.T, dir string) vm.Machine
+	// Kill ends the machine's process from outside, as the host's OOM killer would.
+	Kill func(t *testing.T, g vm.Guest)
+}
+
+// patience bounds every wait of the suite: far above what a machine needs, even on a busy host.
+const patience = 60 * time.Second
+
+const line = "conformance: hello from the machine"
+
+// Conformance holds a backend to the contract of vm.Backend and vm.Guest.
+func Conformance(t *testing.T, s Suite) {
+	t.Run("a shutdown is no error", s.shutdown)
+	t.Run("a panic is the guest's fault", func(t *testing.T) { s.faulty(t, Panic, "panicked") })
+	t.Run("a reset is the guest's fault", func(t *testing.T) { s.faulty(t, Reset, "reset") })
+	t.Run("a killed machine is the host's fault", s.killed)
+	t.Run("each console reader starts at power-on", s.readers)
+	t.Run("closing a console reader ends its read", s.closeReader)
+	t.Run("close ends a hanging machine, twice", s.closes)
+	t.Run("the context's end is the machine's end", s.cancelled)
+	t.Run("a bad machine does not start", s.refused)
+	if s.Echo != nil {
+		t.Run("a port carries bytes both ways", s.echo)
+	}
+}
+
+// start boots a machine in a new folder and checks, at the test's end, that it left nothing there but plain files.
+func (s Suite) start(t *testing.T, ctx context.Context, then Act) vm.Guest {
+	t.Helper()
+	dir := t.TempDir()
+	return s.boot(t, ctx, s.Machine(t, dir, line, then), dir)
+}
+
+func (s Suite) boot(t *testing.T, ctx context.Context, m vm.Machine, dir string) vm.Guest {
+	t.Helper()
+	if err := s.Backend.Preflight(ctx, m); err != nil {
+		t.Fatalf("preflight: %v", err)
+	}
+	g, err := s.Backend.Start(ctx, m, dir)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	t.Cleanup(func() {
+		g.Close()
+		leftovers(t, dir)
+	})
+	return g
+}
+
+func leftovers(t *testing.T, dir string) {
+	t.Helper()
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&^fs.ModeDir != 0 {
+			t.Errorf("left behind: %s (%s)", path, d.Type())
+		}
+		return nil
+	})
+}
+
+// await fails the test if f takes too long.
+func await[T any](t *testing.T, what string, f func() T) T {
+	t.Helper()
+	got := make(chan T, 1)
+	go func() { got <- f() }()
+	select {
+	case v := <-got:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("%s: nothing after %s", what, patience)
+		panic("unreachable")
+	}
+}
+
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	return await(t, "console's end", func() string {
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Errorf("read console: %v", err)
+		}
+		return string(b)
+	})
+}
+
+func (s Suite) shutdown(t *testing.T) {
+	g := s.start(t, t.Context(), PowerOff)
+	if out := readAll(t, g.Console()); !strings.Contains(out, line) {
+		t.Errorf("console is %q, want the line %q in it", out, line)
+	}
+	if err := await(t, "wait", g.Wait); err != nil {
+		t.Errorf("wait: %v, want nil", err)
+	}
+}
+
+func (s Suite) faulty(t *testing.T, then Act, word string) {
+	g := s.start(t, t.Context(), then)
+	err := await(t, "wait", g.Wait)
+	checkFault(t, err, fault.Guest, word)
+}
+
+// checkFault wants a kind, a telling word, and the console's last line as evidence.
+func checkFault(t *testing.T, err error, kind fault.Kind, word string) {
+	t.Helper()
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Kind != kind {
+		t.Fatalf("wait: %v (kind %s), want a %s", err, fault.KindOf(err), kind)
+	}
+	if !strings.Contains(e.Error(), word) {
+		t.Errorf("wait: %q, want the word %q in it", e, word)
+	}
+	for _, ev := range e.Evidence {
+		if strings.Contains(ev.Text, line) {
+			return
+		}
+	}
+	t.Errorf("no evidence holds the console's line: %+v", e.Evidence)
+}
+
+// untilLine reads a console until the machine has said its line.
+func untilLine(t *testing.T, g vm.Guest) {
+	t.Helper()
+	r := g.Console()
+	defer r.Close()
+	await(t, "the machine's line", func() error {
+		var all []byte
+		buf := make([]byte, 256)
+		for {
+			n, err := r.Read(buf)
+			if all = append(all, buf[:n]...); strings.Contains(string(all), line) {
+				return nil
+			}
+			if err != nil {
+				t.Errorf("console ended with %v after %q", err, all)
+				return err
+			}
+		}
+	})
+}
+
+func (s Suite) killed(t *testing.T) {
+	g := s.start(t, t.Context(), Hang)
+	untilLine(t, g)
+	s.Kill(t, g)
+	checkFault(t, await(t, "wait", g.Wait), fault.Host, "killed")
+}
+
+func (s Suite) readers(t *testing.T) {
+	g := s.start(t, t.Context(), PowerOff)
+	early := g.Console()
+	defer early.Close()
+	first := readAll(t, early)
+	late := g.Console() // the machine is gone
+	defer late.Close()
+	if second := readAll(t, late); first != second || !strings.Contains(first, line) {
+		t.Errorf("readers differ: %q and %q", first, second)
+	}
+}
+
+func (s Suite) closeReader(t *testing.T) {
+	g := s.start(t, t.Context(), Hang)
+	untilLine(t, g)
+	r := g.Console()
+	time.AfterFunc(50*time.Millisecond, func() { r.Close() })
+	if err := await(t, "read", func() error { _, err := io.ReadAll(r); return err }); err == nil {
+		t.Error("read: nil, want an error")
+	}
+}
+
+func (s Suite) closes(t *testing.T) {
+	g := s.start(t, t.Context(), Hang)
+	untilLine(t, g)
+	for range 2 {
+		if err := await(t, "close", g.Close); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if err := await(t, "wait", g.Wait); err != nil {
+		t.Errorf("wait after close: %v, want nil", err)
+	}
+}
+
+func (s Suite) cancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g := s.start(t, ctx, Hang)
+	untilLine(t, g)
+	cancel()
+	if err := await(t, "wait", g.Wait); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait: %v, want context.Canceled", err)
+	}
+}
+
+func (s Suite) refused(t *testing.T) {
+	dir := t.TempDir()
+	m := s.Machine(t, dir, line, Hang)
+	m.CPUs = 0
+	g, err := s.Backend.Start(t.Context(), m, dir)
+	if err == nil {
+		g.Close()
+		t.Fatal("started a machine without a CPU")
+	}
+	field, ok := errors.AsType[*vm.FieldError](err)
+	if !ok || field.Field != "CPUs" {
+		t.Errorf("start: %v, want a *vm.FieldError on CPUs", err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("folder: %v", err)
+	}
+	leftovers(t, dir)
+}
+
+func (s Suite) echo(t *testing.T) {
+	dir := t.TempDir()
+	g := s.boot(t, t.Context(), s.Echo(t, dir), dir)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := g.Dial(ctx, "echo")
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Repeat("over and back\n", 1000)
+	go func() { _, _ = io.WriteString(c, want) }()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		said, _ := os.ReadFile(filepath.Join(dir, "console.log"))
+		t.Errorf("echo: %v, %d of %d bytes came, the console said:\n%s", err, n, len(want), said)
+	}
+	if _, err := g.Dial(ctx, "echo"); err == nil {
+		t.Error("a second dial of one port: nil, want an error")
+	}
+	if _, err := g.Dial(ctx, "nosuch"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("dial of a port that is not there: %v, want a usage fault", err)
+	}
+}
