@@ -1,0 +1,147 @@
+package smoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+	"github.com/belljar/belljar/vm/console"
+)
+
+// clock is what a machine under test shows at power-on: fixed, as everything else in it.
+var clock = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Run boots the ROM at romPath in a fresh machine, with everything that the run leaves in dir, and gives its verdict.
+// The error is for what is not the ROM's doing: the host's faults, a test that makes no sense, a cancelled context.
+func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, dir string) (*Verdict, error) {
+	t = t.withDefaults()
+	script, err := t.script()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fault.New(fault.Host, "smoke test "+t.Name, "%w", err)
+	}
+	started := time.Now()
+	v := &Verdict{Test: t.Name}
+	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"))
+	if err != nil {
+		return nil, err
+	}
+	if v.ROM = rom; unfit != "" {
+		v.Reason, v.Took = unfit, time.Since(started)
+		return v, nil
+	}
+	if v.Machine, err = machine(t, accel, dir); err != nil {
+		return nil, err
+	}
+	if err := boot(ctx, b, t, script, v, dir); err != nil {
+		return nil, fmt.Errorf("smoke test %s: %w", t.Name, err)
+	}
+	v.Took = time.Since(started)
+	return v, nil
+}
+
+// machine is the fresh PC that the ROM gets: one CPU, no network, and a reset that ends it.
+func machine(t Test, accel vm.Accel, dir string) (vm.Machine, error) {
+	m := vm.Machine{
+		Name: "smoke/" + flat(t.Name), Arch: vm.X86_64, Type: t.Machine, CPU: t.CPU, CPUs: 1, Memory: t.Memory,
+		Clock: clock, Accel: accel, Boot: vm.Boot{ROM: filepath.Join(dir, "rom.bin")},
+		DebugCon: t.Console == DebugCon, OnReset: vm.ExitOnReset,
+	}
+	if t.Disk {
+		disk := filepath.Join(dir, "testdisk.img")
+		if err := writeTestDisk(disk); err != nil {
+			return m, fault.New(fault.Host, "write test disk", "%w", err)
+		}
+		m.Disks = []vm.Disk{{Serial: "belljar-test", Path: disk, Bus: vm.BusIDE}}
+	}
+	return m, nil
+}
+
+// flat makes a test's name fit for a machine's, in which QEMU's option syntax allows no comma and no equals sign.
+func flat(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == ',' || r == '=' || r < ' ' || r == 0x7f {
+			return '-'
+		}
+		return r
+	}, name)
+}
+
+// boot runs the machine until its console decides, and closes it whatever happens.
+func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *Verdict, dir string) error {
+	if err := b.Preflight(ctx, v.Machine); err != nil {
+		return err
+	}
+	g, err := b.Start(ctx, v.Machine, dir)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	if e, ok := g.(vm.Explainer); ok {
+		v.CommandLine = e.CommandLine()
+	}
+	log, err := logOf(g, t.Console)
+	if err != nil {
+		return err
+	}
+	s := story{test: t}
+	s.saw, s.broke = console.Watch(ctx, &limited{log, loudest}, script)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if e, ok := errors.AsType[*console.Error](s.broke); ok && e.Cause == console.Ended {
+		s.end = g.Wait()
+	}
+	if err := g.Close(); err != nil {
+		return fmt.Errorf("close the machine: %w", err)
+	}
+	v.Matches, v.ConsoleTail, v.Stderr = s.saw.Matches, strings.Join(s.saw.Tail, "\n"), stderr(g)
+	if v.Pass, v.Reason, err = s.tell(); err != nil {
+		return err
+	}
+	if !v.Pass && v.ROM.Hint != "" {
+		v.Reason += "; note that " + v.ROM.Hint
+	}
+	return nil
+}
+
+// logOf is the log that the test reads.
+func logOf(g vm.Guest, name string) (io.ReadCloser, error) {
+	if name == Serial {
+		return g.Console(), nil
+	}
+	l, ok := g.(vm.Logger)
+	if !ok {
+		return nil, fault.New(fault.Usage, "read debug console", "this backend captures the serial console only").
+			WithRemedy("say console: serial in the smoke test, or use the qemu backend")
+	}
+	r, err := l.Log(name)
+	if err != nil {
+		return nil, fmt.Errorf("read debug console: %w", err)
+	}
+	return r, nil
+}
+
+// stderr is what QEMU said, when the backend keeps it. The machine is gone: the log has an end.
+func stderr(g vm.Guest) string {
+	l, ok := g.(vm.Logger)
+	if !ok {
+		return ""
+	}
+	r, err := l.Log("stderr")
+	if err != nil {
+		return ""
+	}
+	defer r.Close()
+	text, _ := io.ReadAll(io.LimitReader(r, 64<<10)) // evidence: what there is will do
+	return string(text)
+}
