@@ -28,7 +28,9 @@ const (
 	Smoke
 )
 
-var kindNames = [...]string{"internal error", "usage", "input fault", "host fault", "guest fault", "build failure", "smoke failure"}
+var kindNames = [...]string{
+	"internal error", "usage", "input fault", "host fault", "guest fault", "build failure", "smoke failure",
+}
 
 func (k Kind) String() string {
 	if k < 0 || int(k) >= len(kindNames) {
@@ -96,7 +98,8 @@ func KindOf(err error) Kind {
 	return Unknown
 }
 
-// Chain lists the classified failures in err, outermost first, so that a printer can show every remedy and all evidence.
+// Chain lists the classified failures in err, outermost first, so that a printer can show every remedy and all
+// evidence.
 func Chain(err error) []*Error {
 	var all []*Error
 	for err != nil {

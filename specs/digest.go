@@ -20,7 +20,8 @@ func (l *Loaded) Digest() string {
 }
 
 // Sections has a digest for each part of the spec and its guests, under the path by which a person knows it:
-// "stages.build.script", "guests.debian-bookworm-i686.cpu". The lists themselves ("stages") stand for which there are, in which order.
+// "stages.build.script", "guests.debian-bookworm-i686.cpu". The lists themselves ("stages") stand for which there are,
+// in which order.
 func (l *Loaded) Sections() map[string]string {
 	all := map[string]string{}
 	spec := canonical(l.Spec)

@@ -21,7 +21,8 @@ type problem struct {
 	text string
 }
 
-// document is a file's text and what was found to be wrong with it. It collects, so that one call reports every mistake.
+// document is a file's text and what was found to be wrong with it. It collects, so that one call reports every
+// mistake.
 type document struct {
 	file     string
 	op       string // 'read spec'

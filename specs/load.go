@@ -3,6 +3,7 @@ package specs
 import (
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -13,7 +14,8 @@ import (
 	"github.com/belljar/belljar/fault"
 )
 
-// shipped holds the specs, guests and locks that come with the program. A folder is embedded whole, so that a lock may be absent.
+// shipped holds the specs, guests and locks that come with the program. A folder is embedded whole, so that a lock may
+// be absent.
 //
 //go:embed shipped
 var shipped embed.FS
@@ -79,7 +81,8 @@ func (l *Loaded) read(name string) (file string, data []byte, err error) {
 		return l.Path, data, err
 	}
 	if !slices.Contains(Shipped(), name) {
-		return "", nil, fault.New(fault.Input, "read spec", "there is no shipped spec %q%s", name, suggest(name, Shipped())).
+		return "", nil, fault.New(fault.Input, "read spec", "there is no shipped spec %q%s",
+			name, suggest(name, Shipped())).
 			WithRemedy("shipped specs: %s; for a file of your own, give its path, like ./%s.yaml",
 				strings.Join(Shipped(), ", "), name)
 	}
@@ -92,25 +95,31 @@ func (l *Loaded) read(name string) (file string, data []byte, err error) {
 const maxFileBytes = 64 << 20
 
 func readFile(op, name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault.New(fault.Input, op, "there is no file %s", name)
-	case err != nil:
-		return nil, fault.New(fault.Input, op, "%w", err)
-	case !info.Mode().IsRegular():
-		return nil, fault.New(fault.Input, op, "%s is not a file", name)
-	case info.Size() > maxFileBytes:
-		return nil, fault.New(fault.Input, op, "%s is too long: %s", name, Size(info.Size()))
-	}
-	data, err := os.ReadFile(name)
+	data, err := readText(name)
 	if err != nil {
 		return nil, fault.New(fault.Input, op, "%w", err)
 	}
 	return data, nil
 }
 
-// addGuest reads the guest that the spec's i-th reference means; what is wrong with the reference goes to the spec's report.
+// readText is readFile for a caller who says in words of its own what it read the file for.
+func readText(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no file %s", name)
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", name)
+	case info.Size() > maxFileBytes:
+		return nil, fmt.Errorf("%s is too long: %s", name, Size(info.Size()))
+	}
+	return os.ReadFile(name)
+}
+
+// addGuest reads the guest that the spec's i-th reference means; what is wrong with the reference goes to the spec's
+// report.
 func (l *Loaded) addGuest(c checker, i int, ref string) error {
 	file, data, err := ref+".yaml", []byte(nil), error(nil)
 	switch {
@@ -125,8 +134,8 @@ func (l *Loaded) addGuest(c checker, i int, ref string) error {
 		if !filepath.IsAbs(ref) {
 			file = filepath.Join(filepath.Dir(l.Path), ref)
 		}
-		if data, err = readFile("read guest spec", file); err != nil {
-			c.fail(at("guests", i), "%v", err.(*fault.Error).Err)
+		if data, err = readText(file); err != nil {
+			c.fail(at("guests", i), "%v", err)
 			return nil
 		}
 	}

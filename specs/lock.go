@@ -49,7 +49,7 @@ type File struct {
 	Arch    string `json:"arch,omitempty"`    // of a binary package: amd64, i386, all
 	SHA256  string `json:"sha256"`            // 64 hex digits
 	Size    int64  `json:"size"`              // bytes
-	Pool    string `json:"pool,omitempty"`    // in a Debian archive: pool/main/s/seabios/x.dsc; any mirror or snapshot serves it
+	Pool    string `json:"pool,omitempty"`    // in a Debian archive: pool/main/s/seabios/x.dsc; any mirror serves it
 	URL     string `json:"url,omitempty"`     // elsewhere
 }
 
@@ -66,7 +66,8 @@ type LockedGuest struct {
 	Packages []Package `json:"packages"` // sorted by name, then architecture
 }
 
-// Release is the state of a Debian archive: what its InRelease file said, and a time at which snapshot.debian.org kept it.
+// Release is the state of a Debian archive: what its InRelease file said, and a time at which snapshot.debian.org kept
+// it.
 type Release struct {
 	Suite           string    `json:"suite"`            // of the Release file: oldstable
 	Codename        string    `json:"codename"`         // of the Release file: bookworm

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 )
 
@@ -38,48 +39,12 @@ func (l *Lock) sorted() *Lock {
 }
 
 // WriteFile writes l to a file in one step: readers see the old lock or the new one, and a crash leaves no half.
-func (l *Lock) WriteFile(name string) (err error) {
-	fail := func(err error) error {
+func (l *Lock) WriteFile(name string) error {
+	if err := atomicfile.Write(name, l.Marshal(), 0o644); err != nil {
 		return fault.New(fault.Host, "write lock", "%w", err).
 			WithRemedy("make sure that %s can be written and its disk has room", filepath.Dir(name))
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fail(err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fail(err)
-		}
-	}()
-	if _, err = f.Write(l.Marshal()); err != nil {
-		return err
-	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// syncDir makes a rename last through a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return nil
 }
 
 // LockPath is where the lock of a spec's file stands: beside it, foo.lock.json for foo.yaml; "" for a shipped spec.
@@ -101,8 +66,8 @@ func (l *Loaded) ref() string {
 	return "./" + l.Path
 }
 
-// LoadLock reads a lock: from path if it is given, else from beside the spec's file, else the one shipped with the spec.
-// It does not say whether the lock is this spec's: Matches does.
+// LoadLock reads a lock: from path if it is given, else from beside the spec's file, else the one shipped with the
+// spec. It does not say whether the lock is this spec's: Matches does.
 func LoadLock(l *Loaded, path string) (*Lock, error) {
 	if path == "" {
 		path = l.LockPath()

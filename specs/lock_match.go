@@ -19,7 +19,8 @@ func (l *Lock) Matches(loaded *Loaded) error {
 	if l.Spec.Name != loaded.Spec.Name {
 		changes = []string{fmt.Sprintf("it was made for the spec %s", l.Spec.Name)}
 	}
-	if len(changes) == 0 { // the same spec by its sections: the lock's digest itself was tampered with, or an older program made it
+	// The same spec by its sections: the lock's digest itself was tampered with, or an older program made it.
+	if len(changes) == 0 {
 		changes = []string{"its digest is another"}
 	}
 	return fault.New(fault.Input, "check lock", "the lock is not that of the spec %s as it stands: %s",

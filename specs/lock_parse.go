@@ -44,7 +44,8 @@ func (d *document) parseJSON() *node {
 	// The syntax is checked first and as a whole: only then does encoding/json say exactly where it is wrong.
 	if err := json.Unmarshal(d.data, new(json.RawMessage)); err != nil {
 		offset := int64(len(d.data))
-		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && !strings.HasPrefix(err.Error(), "unexpected end") {
+		syntax, ok := errors.AsType[*json.SyntaxError](err)
+		if ok && !strings.HasPrefix(err.Error(), "unexpected end") {
 			offset = syntax.Offset - 1
 		}
 		d.errorf(d.positionAt(offset), "", "not JSON: %v", err)
@@ -59,8 +60,8 @@ func (d *document) parseJSON() *node {
 	return root
 }
 
-// jsonReader turns encoding/json's tokens into nodes. It keeps count of lines as it goes, for the offset alone would cost
-// a scan from the start for every value.
+// jsonReader turns encoding/json's tokens into nodes. It keeps count of lines as it goes, for the offset alone would
+// cost a scan from the start for every value.
 type jsonReader struct {
 	*document
 	dec    *json.Decoder

@@ -2,8 +2,8 @@ package specs
 
 import "time"
 
-// The docstrings of the types in this file are the language's reference: the JSON Schema and docs/spec.md are made from them.
-// A field whose tag says omitempty may be left out; every other one must be written.
+// The docstrings of the types in this file are the language's reference: the JSON Schema and docs/spec.md are made from
+// them. A field whose tag says omitempty may be left out; every other one must be written.
 
 // Spec says what to build, in which guest, and how to prove that it boots. A person writes it, in YAML.
 type Spec struct {
@@ -45,7 +45,8 @@ type Source struct {
 }
 
 // Stage is a script that runs in the guest, as an unprivileged user.
-// Its environment holds `SOURCES`, `OUT`, `HOME`, `PATH`, `LC_ALL`, `TZ`, `SOURCE_DATE_EPOCH`, the spec's `env`, and nothing else.
+// Its environment holds `SOURCES`, `OUT`, `HOME`, `PATH`, `LC_ALL`, `TZ`, `SOURCE_DATE_EPOCH`, the spec's `env`, and
+// nothing else.
 type Stage struct {
 	// The stage's name.
 	Name string `yaml:"name" json:"name"`
@@ -117,7 +118,8 @@ type Guest struct {
 	Packages []string `yaml:"packages" json:"packages"`
 	// QEMU's machine type, with its version.
 	Machine string `yaml:"machine" json:"machine"`
-	// QEMU's CPU model, with its version, so that every host shows the guest the same CPU: `host` and `max` are refused.
+	// QEMU's CPU model, with its version, so that every host shows the guest the same CPU: `host` and `max` are
+	// refused.
 	CPU string `yaml:"cpu" json:"cpu"`
 	// The machine's memory, in whole MiB.
 	Memory Size `yaml:"memory" json:"memory"`

@@ -15,7 +15,7 @@ const (
 	PackagePattern  = `^[a-z0-9][a-z0-9+.-]+$`                         // deb-control(5), Package
 	VersionPattern  = `^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`              // deb-version(7)
 	SHA256Pattern   = `^[0-9a-f]{64}$`                                 //
-	CommitPattern   = `^([0-9a-f]{40}|[0-9a-f]{64})$`                  // SHA-1 or SHA-256, as git hash-object makes them
+	CommitPattern   = `^([0-9a-f]{40}|[0-9a-f]{64})$`                  // SHA-1 or SHA-256: git hash-object
 	MachinePattern  = `^[a-z0-9][a-z0-9-]*-[0-9]+\.[0-9]+(\.[0-9]+)?$` // a machine type with a version
 	CPUPattern      = `^[A-Za-z0-9][A-Za-z0-9_-]*-v[0-9]+$`            // a CPU model with a version
 	VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`                       // POSIX, Base Definitions, 8.1
@@ -258,7 +258,8 @@ func (c checker) cycles(stages []Stage) {
 			switch {
 			case ok && state[k] == 1:
 				ring := append(way[slices.Index(way, stages[k].Name):], n)
-				c.fail(at("stages", i, "needs", j), "stages need each other in a ring: %s", strings.Join(ring, " needs "))
+				c.fail(at("stages", i, "needs", j), "stages need each other in a ring: %s",
+					strings.Join(ring, " needs "))
 				return false
 			case ok && state[k] == 0 && !visit(k):
 				return false
@@ -293,7 +294,8 @@ func (c checker) artifacts(s *Spec) {
 			continue
 		}
 		if outputs := s.Stages[k].Outputs; !slices.Contains(outputs, a.Path) {
-			c.fail(at("artifacts", i, "path"), "%q is not an output of the stage %s%s", a.Path, a.Stage, suggest(a.Path, outputs))
+			c.fail(at("artifacts", i, "path"), "%q is not an output of the stage %s%s",
+				a.Path, a.Stage, suggest(a.Path, outputs))
 		}
 	}
 }

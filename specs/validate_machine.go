@@ -62,7 +62,8 @@ func (c checker) patterns(path []any, patterns []string) {
 }
 
 func (c checker) machine(path []any, m string) {
-	c.match(path, m, machineSyntax, "a machine type with a version, like pc-q35-6.2: without it, QEMU's next release is another machine")
+	c.match(path, m, machineSyntax,
+		"a machine type with a version, like pc-q35-6.2: without it, QEMU's next release is another machine")
 }
 
 func (c checker) cpu(path []any, cpu string) {

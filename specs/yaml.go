@@ -98,7 +98,8 @@ func (d *document) checkTokens(tokens token.Tokens) bool {
 			continue
 		}
 		if what, ok := refusedTokens[t.Type]; ok {
-			d.errorf(tokenPosition(t), "", "%s is not part of this language: write the value where it is used, or quote it", what)
+			d.errorf(tokenPosition(t), "",
+				"%s is not part of this language: write the value where it is used, or quote it", what)
 			return false
 		}
 		if t.Position.Line != line {

@@ -71,7 +71,9 @@ func NewRecord(b Build) *Record {
 				ResolvedDependencies: resources(b.Inputs),
 			},
 			RunDetails: RunDetails{
-				Builder: Builder{ID: BuilderID, Version: map[string]string{"belljar": b.BelljarVersion, "qemu": b.QEMUVersion}},
+				Builder: Builder{
+					ID: BuilderID, Version: map[string]string{"belljar": b.BelljarVersion, "qemu": b.QEMUVersion},
+				},
 				Metadata: Metadata{
 					InvocationID: b.RunID,
 					StartedOn:    b.Started.UTC().Truncate(time.Millisecond),

@@ -43,8 +43,10 @@ func Compare(a, b *Record) []Difference {
 	d.text("buildDefinition.buildType", "the build type", da.BuildType, db.BuildType)
 	d.resource(ext+".spec", "spec", da.ExternalParameters.Spec, db.ExternalParameters.Spec)
 	d.text(ext+".guest", "the guest", da.ExternalParameters.Guest, db.ExternalParameters.Guest)
-	d.resource("buildDefinition.internalParameters.lock", "lock", da.InternalParameters.Lock, db.InternalParameters.Lock)
-	d.machine("buildDefinition.internalParameters.machine", da.InternalParameters.Machine, db.InternalParameters.Machine)
+	d.resource("buildDefinition.internalParameters.lock", "lock",
+		da.InternalParameters.Lock, db.InternalParameters.Lock)
+	d.machine("buildDefinition.internalParameters.machine",
+		da.InternalParameters.Machine, db.InternalParameters.Machine)
 	d.resources("buildDefinition.resolvedDependencies", "input", da.ResolvedDependencies, db.ResolvedDependencies)
 	ea, eb := a.Predicate.BuildEvidence, b.Predicate.BuildEvidence
 	d.resources("belljar_build.image", "image", ea.Image, eb.Image)

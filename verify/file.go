@@ -3,7 +3,6 @@ package verify
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,10 +10,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 )
 
-// Write puts r at path, atomically: temp file, fsync, rename. A record that Validate refuses is not written.
+// Write puts r at path, in one step. A record that Validate refuses is not written.
 func (r *Record) Write(path string) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("write record %s: %w", path, err)
@@ -23,46 +23,10 @@ func (r *Record) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeAtomic(path, data); err != nil {
+	if err := atomicfile.Write(path, data, 0o644); err != nil {
 		return fault.New(fault.Host, "write record", "%w", err)
 	}
 	return nil
-}
-
-func writeAtomic(path string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // largest is far above any record; a file above it is something else.
@@ -109,7 +73,8 @@ func CheckArtifact(r *Record, path string) error {
 	var known []string
 	for _, s := range r.Subject {
 		if s.Name == filepath.Base(path) {
-			return fault.New(fault.Input, "check artifact", "%s has SHA-256 %s, the record says %s", path, got, s.Digest.SHA256).
+			return fault.New(fault.Input, "check artifact", "%s has SHA-256 %s, the record says %s",
+				path, got, s.Digest.SHA256).
 				WithRemedy("build it again or fetch it again: this file is not the one that was built and booted")
 		}
 		known = append(known, s.Name)

@@ -81,7 +81,8 @@ func kindName(t reflect.Type) string {
 	return "a " + t.String()
 }
 
-// checkDoubled finds a key that an object has twice, which encoding/json resolves in silence, and text behind the record.
+// checkDoubled finds a key that an object has twice, which encoding/json resolves in silence, and text behind the
+// record.
 func checkDoubled(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := doubledAt(dec, data, 0); err != nil {
@@ -117,7 +118,8 @@ func doubledAt(dec *json.Decoder, data []byte, depth int) error {
 			}
 			name, _ := key.(string)
 			if seen[name] {
-				return fmt.Errorf("line %d: the field %q stands twice in one object", lineOf(data, dec.InputOffset()), name)
+				return fmt.Errorf("line %d: the field %q stands twice in one object",
+					lineOf(data, dec.InputOffset()), name)
 			}
 			seen[name] = true
 		}

@@ -40,7 +40,8 @@ type Decision struct {
 // Decide chooses the accelerator. Asked for auto it takes KVM only where a proof says that it works, and says why not;
 // asked for kvm where it does not work, it is a host fault with the same reason. A proof is made once for each key, and
 // remembered in dir.
-func Decide(ctx context.Context, want Accel, prove func(context.Context) (Proof, error), dir string, key Key) (Decision, error) {
+func Decide(ctx context.Context, want Accel, prove func(context.Context) (Proof, error), dir string, key Key,
+) (Decision, error) {
 	switch want {
 	case TCG:
 		return Decision{Accel: TCG}, nil
@@ -69,7 +70,9 @@ func Decide(ctx context.Context, want Accel, prove func(context.Context) (Proof,
 	if known {
 		d.Reason += " (found earlier, since the host's last boot)"
 	}
-	return refuse(want, d, "use --accel auto or --accel tcg; if this host is a virtual machine, its own host must offer nested virtualisation")
+	return refuse(want, d,
+		"use --accel auto or --accel tcg; if this host is a virtual machine, its own host must offer nested "+
+			"virtualisation")
 }
 
 // refuse is the answer when KVM cannot be had: TCG for auto, a fault for kvm.

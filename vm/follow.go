@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// followEvery is how often a reader at the end of a growing file looks for more: a person and a test see a line at once.
+// followEvery is how often a reader at the end of a growing file looks for more: a person and a test see a line at
+// once.
 const followEvery = 15 * time.Millisecond
 
 // Follow reads a growing file from its start and blocks for more; io.EOF comes when gone is closed and all is read.

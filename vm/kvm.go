@@ -29,8 +29,8 @@ func explainKVM(path string, err error) (reason, remedy string) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "this host has no " + path,
-			"enable virtualisation (VT-x or AMD-V) in the firmware, or nested virtualisation if this host is a virtual " +
-				"machine itself; then: modprobe kvm_intel or modprobe kvm_amd"
+			"enable virtualisation (VT-x or AMD-V) in the firmware, or nested virtualisation if this host is a " +
+				"virtual machine itself; then: modprobe kvm_intel or modprobe kvm_amd"
 	case errors.Is(err, fs.ErrPermission):
 		group := groupOf(path)
 		return fmt.Sprintf("no permission to open %s: you are not in the group %s", path, group),

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/belljar/belljar/atomicfile"
 )
 
 // memoryFile holds the proofs of KVM in the cache folder. It is a cache: an unreadable one counts as empty.
@@ -55,30 +57,13 @@ func Remember(dir string, key Key, p Proof) error {
 	return writeJSON(filepath.Join(dir, memoryFile), keep)
 }
 
-// writeJSON replaces a file at once: temp file, fsync, rename.
+// writeJSON replaces a file at once.
 func writeJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	defer os.Remove(f.Name()) // gone already after the rename
-	if _, err = f.Write(append(b, '\n')); err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := atomicfile.Write(path, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	return nil

@@ -129,7 +129,8 @@ func (r *Runs) Create(ctx context.Context, what string) (_ *Run, err error) {
 	if run.lock, err = takeLock(filepath.Join(run.path, lockFile)); err != nil {
 		return nil, fault.New(fault.Host, "lock run folder", "%w", err)
 	}
-	if run.log, err = os.OpenFile(filepath.Join(run.path, logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
+	run.log, err = os.OpenFile(filepath.Join(run.path, logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
 		return nil, fault.New(fault.Host, "make run log", "%w", err)
 	}
 	if _, err = run.Dir(quarantineName); err != nil {

@@ -81,7 +81,8 @@ func (r *Runs) Remove(id string) error {
 	return nil
 }
 
-// Clean removes the runs that are over and began longer than olderThan ago, or all that are over. It returns what it removed.
+// Clean removes the runs that are over and began longer than olderThan ago, or all that are over. It returns what it
+// removed.
 func (r *Runs) Clean(olderThan time.Duration, all bool) ([]Info, error) {
 	list, err := r.List()
 	if err != nil {

@@ -13,9 +13,9 @@ type Backend interface {
 	// Preflight says what this host lacks to run m, as a *fault.Error of kind Host with its remedy; nil if nothing.
 	// A machine that makes no sense on any host is of kind Usage, and wraps a *FieldError.
 	Preflight(ctx context.Context, m Machine) error
-	// Start boots m with its sockets, logs and evidence in dir, which must exist and be this machine's alone. The machine
-	// lives no longer than ctx: when that ends it is killed, and Wait returns the context's cause. A failed Start has
-	// undone what it began.
+	// Start boots m with its sockets, logs and evidence in dir, which must exist and be this machine's alone. The
+	// machine lives no longer than ctx: when that ends it is killed, and Wait returns the context's cause. A failed
+	// Start has undone what it began.
 	Start(ctx context.Context, m Machine, dir string) (Guest, error)
 }
 
@@ -27,7 +27,8 @@ type Guest interface {
 	// Each call makes a new reader, so that none can starve another.
 	Console() io.ReadCloser
 	// Wait blocks until the machine is gone: nil after a shutdown or a Close, *fault.Error of kind Host (QEMU died) or
-	// Guest (panic, or reset of a machine that exits on reset), with the console's tail and the command line as evidence.
+	// Guest (panic, or reset of a machine that exits on reset), with the console's tail and the command line as
+	// evidence.
 	Wait() error
 	// Close asks the machine to power off, waits, then kills and reaps. Idempotent, and safe to call at any time.
 	Close() error

@@ -5,8 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// cleaner turns what a serial console sends into plain text, byte by byte, wherever reads cut it: carriage returns, ANSI
-// escape sequences (ECMA-48), other control characters and invalid UTF-8 are left out. What remains is safe on a terminal.
+// cleaner turns what a serial console sends into plain text, byte by byte, wherever reads cut it: carriage returns,
+// ANSI escape sequences (ECMA-48), other control characters and invalid UTF-8 are left out. What remains is safe on a
+// terminal.
 type cleaner struct {
 	state escape
 	rune  []byte // an unfinished UTF-8 sequence

@@ -244,7 +244,8 @@ func (w *watch) look(line string) (done bool, err error) {
 	}
 	for _, re := range w.script.Forbid {
 		if re.MatchString(line) {
-			return false, w.broken(Error{Cause: Forbidden, Pattern: re.String(), Line: line, After: time.Since(w.start)})
+			return false, w.broken(Error{Cause: Forbidden, Pattern: re.String(), Line: line,
+				After: time.Since(w.start)})
 		}
 	}
 	if re := w.script.Reset; re != nil && !w.hit.reset && re.MatchString(line) {
@@ -254,13 +255,15 @@ func (w *watch) look(line string) (done bool, err error) {
 		}
 		w.booted = true
 		if w.result.Resets > w.script.MaxResets {
-			return false, w.broken(Error{Cause: ResetLoop, Pattern: re.String(), Line: line, After: time.Since(w.start)})
+			return false, w.broken(Error{Cause: ResetLoop, Pattern: re.String(), Line: line,
+				After: time.Since(w.start)})
 		}
 	}
 	if next := w.missing(); next != nil && !w.hit.expect && next.MatchString(line) {
 		w.hit.expect = true
 		w.result.Matches = append(w.result.Matches, Match{
-			Pattern: next.String(), Line: strings.TrimRight(line, " \t"), Number: w.result.Lines + 1, At: time.Since(w.start),
+			Pattern: next.String(), Line: strings.TrimRight(line, " \t"), Number: w.result.Lines + 1,
+			At: time.Since(w.start),
 		})
 	}
 	return w.missing() == nil, nil

@@ -33,8 +33,8 @@ const (
 	ByHand
 )
 
-// Args is QEMU's argument list for m, without the program's name. It is a pure function: the same machine, the same list.
-// Paths in m are taken as they are.
+// Args is QEMU's argument list for m, without the program's name. It is a pure function: the same machine, the same
+// list. Paths in m are taken as they are.
 func Args(m vm.Machine, mode Mode) ([]string, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -119,7 +119,8 @@ func (a *args) disks(disks []vm.Disk) {
 	}
 }
 
-// consoles: the serial console always goes to a file; the debug console (docs/specs in QEMU's tree: isa-debugcon) if asked.
+// consoles: the serial console always goes to a file; the debug console (docs/specs in QEMU's tree: isa-debugcon) if
+// asked.
 func (a *args) consoles(m vm.Machine, mode Mode) {
 	console := "file,id=console,path=" + consoleLog
 	if mode == ByHand {
@@ -176,7 +177,8 @@ func (a *args) control(m vm.Machine, mode Mode) {
 	}
 }
 
-// repeatable are the flags that may stand more than once; any other twice is an error, for QEMU takes the last one silently.
+// repeatable are the flags that may stand more than once; any other twice is an error, for QEMU takes the last one
+// silently.
 var repeatable = map[string]bool{"-device": true, "-chardev": true, "-blockdev": true, "-object": true}
 
 // valueless are the flags that take no value.
@@ -223,11 +225,14 @@ func onOff(b bool) string {
 // escape doubles commas: QEMU's option lists (qemu-options: QemuOpts) know no other quoting.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
+// plain are the characters that mean nothing to a shell.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+.,:/@%"
+
 // Quote joins a command line such that a POSIX shell reads the same words.
 func Quote(words []string) string {
 	out := make([]string, len(words))
 	for i, w := range words {
-		if w != "" && strings.Trim(w, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+.,:/@%") == "" {
+		if w != "" && strings.Trim(w, plain) == "" {
 			out[i] = w
 			continue
 		}

@@ -66,7 +66,8 @@ func (g *guest) connect(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	// QEMU may die, and the caller lose patience, in the middle of the handshake: ending the process ends the handshake.
+	// QEMU may die, and the caller lose patience, in the middle of the handshake: ending the process ends the
+	// handshake.
 	stop := context.AfterFunc(ctx, g.process.Kill)
 	defer stop()
 	if err := g.monitor.connect(ctx); err != nil {

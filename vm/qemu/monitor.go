@@ -69,7 +69,10 @@ func (m *monitor) giveUp() {
 		return
 	default:
 	}
-	if c, err := net.DialTimeout("unix", m.path, time.Second); err == nil {
+	// A context of its own: it is also the way out when the machine's context has ended.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if c, err := new(net.Dialer).DialContext(ctx, "unix", m.path); err == nil {
 		c.Close()
 	}
 	<-m.ready

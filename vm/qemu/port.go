@@ -1,6 +1,9 @@
 package qemu
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
 // port is a socket on which the host waits for QEMU, once.
 type port struct {
@@ -9,8 +12,8 @@ type port struct {
 }
 
 // listen binds the socket before QEMU starts: from the guest's first look on, the port is 'open'.
-func listen(path string) (*port, error) {
-	l, err := net.Listen("unix", path)
+func listen(ctx context.Context, path string) (*port, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}

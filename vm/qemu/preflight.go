@@ -151,7 +151,8 @@ func parseModels(text string) []string {
 // has checks the machine type and the CPU model.
 func (o *offer) has(m vm.Machine) error {
 	if !contains(o.machines, m.Type) {
-		return fault.New(fault.Host, "preflight "+m.Name, "QEMU %s does not offer the machine type %s", o.version, m.Type).
+		return fault.New(fault.Host, "preflight "+m.Name, "QEMU %s does not offer the machine type %s",
+			o.version, m.Type).
 			WithRemedy("%s", o.typeRemedy(m.Type))
 	}
 	if !contains(o.models, m.CPU) {

@@ -57,7 +57,8 @@ func (b *Backend) binary(arch string) (string, error) {
 }
 
 // Start boots m. It returns when the first instruction may run; sockets, logs and the command line lie in dir, which
-// must exist. The machine lives no longer than ctx and no longer than this process. A failed Start leaves nothing behind.
+// must exist. The machine lives no longer than ctx and no longer than this process. A failed Start leaves nothing
+// behind.
 func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Guest, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 			g.abort()
 		}
 	}()
-	if err := g.prepare(m, binary, argv); err != nil {
+	if err := g.prepare(ctx, m, binary, argv); err != nil {
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
 	if err := g.run(binary, argv); err != nil {
@@ -127,8 +128,9 @@ func absolute(m vm.Machine) (vm.Machine, error) {
 	return m, nil
 }
 
-// prepare makes the logs and the sockets before QEMU runs, so that readers and connections never have to wait for a file.
-func (g *guest) prepare(m vm.Machine, binary string, argv []string) error {
+// prepare makes the logs and the sockets before QEMU runs, so that readers and connections never have to wait for a
+// file.
+func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv []string) error {
 	var err error
 	if g.folder, err = os.Open(g.dir); err != nil {
 		return fmt.Errorf("machine folder: %w", err)
@@ -143,7 +145,7 @@ func (g *guest) prepare(m vm.Machine, binary string, argv []string) error {
 		return fmt.Errorf("command line: %w", err)
 	}
 	for i, name := range m.Ports {
-		p, err := listen(g.socket(portSocket(i)))
+		p, err := listen(ctx, g.socket(portSocket(i)))
 		if err != nil {
 			return fmt.Errorf("port %s: %w", name, err)
 		}

@@ -40,7 +40,8 @@ func (g *guest) decide(exit supervise.Exit) error {
 		return g.evidence(fault.New(fault.Guest, "run "+g.name, "the guest's kernel panicked"))
 	case shutdown.byGuest():
 		return g.evidence(fault.New(fault.Guest, "run "+g.name,
-			"the guest reset the machine instead of powering it off (as a kernel does that panics with panic= on its command line)"))
+			"the guest reset the machine instead of powering it off (as a kernel does that panics with panic= on its "+
+				"command line)"))
 	case cause != nil:
 		return fmt.Errorf("run %s: %w", g.name, cause)
 	case ended != "":

@@ -58,7 +58,8 @@ func (s story) silent() string {
 		return fmt.Sprintf("nothing at all came on the %s console in %s: "+
 			"the ROM's first code does not run, or it prints elsewhere", s.test.Console, seconds(s.test.Silence))
 	case s.last() == "":
-		return fmt.Sprintf("the boot stopped: %d bytes came on the %s console, none of them text, and then nothing for %s; %s",
+		return fmt.Sprintf("the boot stopped: %d bytes came on the %s console, none of them text, "+
+			"and then nothing for %s; %s",
 			s.saw.Bytes, s.test.Console, seconds(s.test.Silence), s.missing())
 	}
 	return fmt.Sprintf("the boot stopped: nothing came for %s after %s; %s",

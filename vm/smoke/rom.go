@@ -68,8 +68,9 @@ func inspect(data []byte, name string) string {
 	case filledWith(data, 0x00):
 		return fmt.Sprintf("the ROM %s is all zeros: %d bytes, and no code", name, len(data))
 	case len(data)%romUnit != 0:
-		return fmt.Sprintf("the ROM %s has %d bytes, which is no multiple of 64 KiB: it is cut short (%d bytes over %d "+
-			"blocks) or was never meant to be given to QEMU as -bios", name, len(data), len(data)%romUnit, len(data)/romUnit)
+		return fmt.Sprintf("the ROM %s has %d bytes, which is no multiple of 64 KiB: it is cut short (%d bytes over "+
+			"%d blocks) or was never meant to be given to QEMU as -bios",
+			name, len(data), len(data)%romUnit, len(data)/romUnit)
 	}
 	return ""
 }
@@ -92,7 +93,8 @@ func hint(data []byte) string {
 			return landing(data, base+(0xfff0+i+2+int(int8(vector[i+1])))&0xffff)
 		case 0xea: // jmp seg:off; QEMU shows the last 128 KiB below 1 MiB too
 			return landing(data, len(data)-1<<20+int(le16(vector[i+3:]))<<4+int(le16(vector[i+1:])))
-		case 0x66, 0x0f, 0x2e: // an operand size, a two-byte instruction (wbinvd) or a prefix: a jump may follow, no guess
+		case 0x66, 0x0f, 0x2e:
+			// An operand size, a two-byte instruction (wbinvd) or a prefix: a jump may follow, no guess.
 			return ""
 		}
 		break

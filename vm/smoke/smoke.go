@@ -72,8 +72,12 @@ func (v *Verdict) Err() error {
 	if v.Pass {
 		return nil
 	}
+	remedy := "look at what came on the console; the command line boots the same ROM by hand"
+	if v.CommandLine == "" { // the ROM alone decided
+		remedy = "look at how the file was made: it is no whole ROM"
+	}
 	return fault.New(fault.Smoke, "smoke test "+v.Test, "%s", v.Reason).
-		WithRemedy("look at the console below; the command line boots the same ROM by hand").
+		WithRemedy("%s", remedy).
 		WithEvidence("console", v.ConsoleTail).
 		WithEvidence("QEMU", v.Stderr).
 		WithEvidence("command line", v.CommandLine)
@@ -106,7 +110,8 @@ func (t Test) script() (console.Script, error) {
 		for i, p := range patterns {
 			re, err := regexp.Compile(p)
 			if err != nil {
-				odd = append(odd, fmt.Errorf("%s[%d]: %w (escape the characters . ( ) [ ] + * ? | with a backslash)", field, i, err))
+				odd = append(odd, fmt.Errorf("%s[%d]: %w (escape the characters . ( ) [ ] + * ? | with a backslash)",
+					field, i, err))
 			}
 			all = append(all, re)
 		}

@@ -3,6 +3,7 @@ package vmtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -20,8 +21,8 @@ type Suite struct {
 	Backend vm.Backend
 	// Machine is a machine that says line on its serial console and then acts. Its files go to dir.
 	Machine func(t *testing.T, dir, line string, then Act) vm.Machine
-	// Echo is a machine whose port 'echo' sends back what it gets, and that runs until it is closed. Nil leaves the case
-	// out: for a backend that needs a real kernel for it.
+	// Echo is a machine whose port 'echo' sends back what it gets, and that runs until it is closed. Nil leaves the
+	// case out: for a backend that needs a real kernel for it.
 	Echo func(t *testing.T, dir string) vm.Machine
 	// Kill ends the machine's process from outside, as the host's OOM killer would.
 	Kill func(t *testing.T, g vm.Guest)
@@ -49,13 +50,13 @@ func Conformance(t *testing.T, s Suite) {
 }
 
 // start boots a machine in a new folder and checks, at the test's end, that it left nothing there but plain files.
-func (s Suite) start(t *testing.T, ctx context.Context, then Act) vm.Guest {
+func (s Suite) start(ctx context.Context, t *testing.T, then Act) vm.Guest {
 	t.Helper()
 	dir := t.TempDir()
-	return s.boot(t, ctx, s.Machine(t, dir, line, then), dir)
+	return s.boot(ctx, t, s.Machine(t, dir, line, then), dir)
 }
 
-func (s Suite) boot(t *testing.T, ctx context.Context, m vm.Machine, dir string) vm.Guest {
+func (s Suite) boot(ctx context.Context, t *testing.T, m vm.Machine, dir string) vm.Guest {
 	t.Helper()
 	if err := s.Backend.Preflight(ctx, m); err != nil {
 		t.Fatalf("preflight: %v", err)
@@ -107,7 +108,7 @@ func readAll(t *testing.T, r io.Reader) string {
 }
 
 func (s Suite) shutdown(t *testing.T) {
-	g := s.start(t, t.Context(), PowerOff)
+	g := s.start(t.Context(), t, PowerOff)
 	if out := readAll(t, g.Console()); !strings.Contains(out, line) {
 		t.Errorf("console is %q, want the line %q in it", out, line)
 	}
@@ -117,7 +118,7 @@ func (s Suite) shutdown(t *testing.T) {
 }
 
 func (s Suite) faulty(t *testing.T, then Act, word string) {
-	g := s.start(t, t.Context(), then)
+	g := s.start(t.Context(), t, then)
 	err := await(t, "wait", g.Wait)
 	checkFault(t, err, fault.Guest, word)
 }
@@ -145,7 +146,7 @@ func untilLine(t *testing.T, g vm.Guest) {
 	t.Helper()
 	r := g.Console()
 	defer r.Close()
-	await(t, "the machine's line", func() error {
+	err := await(t, "the machine's line", func() error {
 		var all []byte
 		buf := make([]byte, 256)
 		for {
@@ -154,22 +155,24 @@ func untilLine(t *testing.T, g vm.Guest) {
 				return nil
 			}
 			if err != nil {
-				t.Errorf("console ended with %v after %q", err, all)
-				return err
+				return fmt.Errorf("%w after %q", err, all)
 			}
 		}
 	})
+	if err != nil {
+		t.Errorf("console ended with %v", err)
+	}
 }
 
 func (s Suite) killed(t *testing.T) {
-	g := s.start(t, t.Context(), Hang)
+	g := s.start(t.Context(), t, Hang)
 	untilLine(t, g)
 	s.Kill(t, g)
 	checkFault(t, await(t, "wait", g.Wait), fault.Host, "killed")
 }
 
 func (s Suite) readers(t *testing.T) {
-	g := s.start(t, t.Context(), PowerOff)
+	g := s.start(t.Context(), t, PowerOff)
 	early := g.Console()
 	defer early.Close()
 	first := readAll(t, early)
@@ -181,7 +184,7 @@ func (s Suite) readers(t *testing.T) {
 }
 
 func (s Suite) closeReader(t *testing.T) {
-	g := s.start(t, t.Context(), Hang)
+	g := s.start(t.Context(), t, Hang)
 	untilLine(t, g)
 	r := g.Console()
 	time.AfterFunc(50*time.Millisecond, func() { r.Close() })
@@ -191,7 +194,7 @@ func (s Suite) closeReader(t *testing.T) {
 }
 
 func (s Suite) closes(t *testing.T) {
-	g := s.start(t, t.Context(), Hang)
+	g := s.start(t.Context(), t, Hang)
 	untilLine(t, g)
 	for range 2 {
 		if err := await(t, "close", g.Close); err != nil {
@@ -205,7 +208,7 @@ func (s Suite) closes(t *testing.T) {
 
 func (s Suite) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	g := s.start(t, ctx, Hang)
+	g := s.start(ctx, t, Hang)
 	untilLine(t, g)
 	cancel()
 	if err := await(t, "wait", g.Wait); !errors.Is(err, context.Canceled) {
@@ -234,7 +237,7 @@ func (s Suite) refused(t *testing.T) {
 
 func (s Suite) echo(t *testing.T) {
 	dir := t.TempDir()
-	g := s.boot(t, t.Context(), s.Echo(t, dir), dir)
+	g := s.boot(t.Context(), t, s.Echo(t, dir), dir)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := g.Dial(ctx, "echo")

@@ -1,5 +1,5 @@
-// Package vmtest holds what tests of virtual machines share: a conformance suite for backends, and tiny ROMs that do one
-// thing, so that a test needs no kernel.
+// Package vmtest holds what tests of virtual machines share: a conformance suite for backends, and tiny ROMs that do
+// one thing, so that a test needs no kernel.
 //
 // It refuses to know any backend.
 package vmtest

@@ -68,7 +68,11 @@ func valueOf(structName string, f field) string {
 func typeWords(typ string) string {
 	switch typ {
 	case "string", "Duration", "Size":
-		return map[string]string{"string": "string", "Duration": "[duration](#durations-and-sizes)", "Size": "[size](#durations-and-sizes)"}[typ]
+		return map[string]string{
+			"string":   "string",
+			"Duration": "[duration](#durations-and-sizes)",
+			"Size":     "[size](#durations-and-sizes)",
+		}[typ]
 	case "bool":
 		return "`true` or `false`, default `false`"
 	case "int":
