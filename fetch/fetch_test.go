@@ -150,7 +150,7 @@ func TestFetchGoesOnWhereAnEarlierRunStopped(t *testing.T) {
 	n := len(payload)
 	broken := serve(t, func(s *server, w http.ResponseWriter, r *http.Request) {
 		if s.requests.Load() > 1 {
-			w.WriteHeader(502)
+			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
 		cutAt(payload, n/3, 1)(s, w, r)
@@ -364,7 +364,7 @@ func TestGetVerifiedFindsTheFileByItsHash(t *testing.T) {
 func TestProxyOfTheMirror(t *testing.T) {
 	proxy := serve(t, func(s *server, w http.ResponseWriter, r *http.Request) {
 		if r.URL.Host != "mirror.example" {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
 		content(payload)(s, w, r)

@@ -25,13 +25,15 @@ const gitAttributes = "* -text !eol -ident !filter !working-tree-encoding -expor
 func (f *Fetcher) FetchGit(ctx context.Context, url, commit string) (store.Digest, int64, error) {
 	op := "fetch git " + redact(url)
 	if (len(commit) != 40 && len(commit) != 64) || strings.Trim(commit, "0123456789abcdef") != "" {
-		return "", 0, fault.New(fault.Input, op, "commit %q: expected all 40 (or 64) lower-case hexadecimal digits", commit)
+		return "", 0, fault.New(fault.Input, op, "commit %q: expected all 40 (or 64) lower-case hexadecimal digits",
+			commit)
 	}
 	if strings.HasPrefix(url, "-") {
 		return "", 0, fault.New(fault.Input, op, "a URL cannot begin with '-'")
 	}
 	if _, err := exec.LookPath("git"); err != nil {
-		return "", 0, fault.New(fault.Host, op, "%w", err).WithRemedy("Install git (Debian, Ubuntu: apt-get install git).")
+		return "", 0, fault.New(fault.Host, op, "%w", err).
+			WithRemedy("Install git (Debian, Ubuntu: apt-get install git).")
 	}
 	dir, remove, err := f.Store.TempDir("git-*")
 	if err != nil {
@@ -74,7 +76,8 @@ func (r gitRepo) fetch(ctx context.Context, url, commit string) error {
 	if len(commit) == 64 {
 		format = "sha256"
 	}
-	if _, err := r.git(ctx, true, "init", "--quiet", "--bare", "--template=", "--object-format="+format, "."); err != nil {
+	init := []string{"init", "--quiet", "--bare", "--template=", "--object-format=" + format, "."}
+	if _, err := r.git(ctx, true, init...); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(r.dir, "info"), 0o755); err != nil {

@@ -52,7 +52,8 @@ type watchdog struct {
 }
 
 func newWatchdog(stall time.Duration, cancel context.CancelCauseFunc) *watchdog {
-	return &watchdog{time.AfterFunc(stall, func() { cancel(fmt.Errorf("%w: no byte for %v", errStalled, stall)) }), stall}
+	bark := func() { cancel(fmt.Errorf("%w: no byte for %v", errStalled, stall)) }
+	return &watchdog{time.AfterFunc(stall, bark), stall}
 }
 
 func (w *watchdog) fed()  { w.t.Reset(w.stall) }

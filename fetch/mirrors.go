@@ -49,7 +49,8 @@ func discover(configPath string, explicit []string, getenv func(string) string, 
 	if err != nil {
 		return m, err
 	}
-	fromEnv := strings.FieldsFunc(getenv(MirrorVariable), func(r rune) bool { return r == ' ' || r == ',' || r == '\n' })
+	between := func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }
+	fromEnv := strings.FieldsFunc(getenv(MirrorVariable), between)
 	for _, from := range []struct {
 		name string
 		urls []string
@@ -76,7 +77,8 @@ func parseMirrors(from string, urls []string) ([]Mirror, error) {
 		}
 		if err != nil {
 			return nil, fault.New(fault.Input, "mirror", "%s: %w", from, err).
-				WithRemedy("Name the folder that holds dists/ and pool/, as in http://mirror.example/debian or file:///srv/debian.")
+				WithRemedy("Name the folder that holds dists/ and pool/, as in http://mirror.example/debian or " +
+					"file:///srv/debian.")
 		}
 		list = append(list, Mirror{URL: strings.TrimRight(s, "/"), From: from})
 	}

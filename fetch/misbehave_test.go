@@ -44,7 +44,7 @@ func TestFetchFromAServerThatMisbehaves(t *testing.T) {
 		{"500 for ever", status(500), fault.Host, []string{"500"}, 4, 0},
 		{"503 twice", func(s *server, w http.ResponseWriter, r *http.Request) {
 			if s.requests.Load() < 3 {
-				w.WriteHeader(503)
+				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
 			content(payload)(s, w, r)
@@ -79,7 +79,7 @@ func TestFetchFromAServerThatMisbehaves(t *testing.T) {
 			case s.requests.Load() == 1:
 				cutAt(payload, n/2, 1)(s, w, r)
 			case r.Header.Get("Range") != "":
-				w.WriteHeader(416)
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 			default:
 				content(payload)(s, w, r)
 			}
@@ -90,7 +90,7 @@ func TestFetchFromAServerThatMisbehaves(t *testing.T) {
 				cutAt(payload, n/2, 1)(s, w, r)
 			case r.Header.Get("Range") != "":
 				w.Header().Set("Content-Range", fmt.Sprintf("bytes 10-%d/%d", n-1, n))
-				w.WriteHeader(206)
+				w.WriteHeader(http.StatusPartialContent)
 			default:
 				content(payload)(s, w, r)
 			}

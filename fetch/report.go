@@ -16,7 +16,8 @@ type attempt struct {
 }
 
 func itemFault(it Item, err error) error {
-	return fault.New(fault.Input, "fetch "+it.Name, "%w", err).WithRemedy("Mend the lock (belljar lock writes it anew).")
+	return fault.New(fault.Input, "fetch "+it.Name, "%w", err).
+		WithRemedy("Mend the lock (belljar lock writes it anew).")
 }
 
 // allFailed turns what all sources said into one fault. Wrong content is the most telling, then trouble, which a
@@ -46,9 +47,10 @@ func allFailed(it Item, tried []attempt) error {
 			"Another mirror can be named with --mirror."
 	}
 	err := fmt.Errorf("%s: %w", redact(worst.src.url), worst.err)
-	for _, a := range tried { // the others in brief: a mirror without the file and an archive out of reach are one story
+	// The others in brief: a mirror without the file and an archive out of reach are one story.
+	for _, a := range tried {
 		if a.src != worst.src {
-			err = fmt.Errorf("%w; %s: %v", err, redact(a.src.url), a.err)
+			err = fmt.Errorf("%w; %s: %w", err, redact(a.src.url), a.err)
 		}
 	}
 	return &fault.Error{Kind: kind, Op: op, Err: err, Remedy: remedy,

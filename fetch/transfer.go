@@ -247,7 +247,8 @@ func position(res *http.Response, offset int64) (start, total int64, err error) 
 		return 0, 0, trouble(absent, "HTTP %s", res.Status)
 	case code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
 		after, _ := strconv.Atoi(res.Header.Get("Retry-After"))
-		return 0, 0, &sourceError{troubled, time.Duration(max(after, 0)) * time.Second, fmt.Errorf("HTTP %s", res.Status)}
+		wait := time.Duration(max(after, 0)) * time.Second
+		return 0, 0, &sourceError{troubled, wait, fmt.Errorf("HTTP %s", res.Status)}
 	}
 	return 0, 0, trouble(refused, "HTTP %s", res.Status)
 }

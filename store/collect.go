@@ -152,15 +152,16 @@ func (s *Store) walk(ctx context.Context, folder string, visit func(string, Dige
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		d, err := ParseDigest(e.Name())
-		if e.IsDir() || err != nil {
-			return nil
+		if d := Digest(e.Name()); !e.IsDir() && d.valid() == nil {
+			fi, err := e.Info()
+			if err == nil {
+				return visit(path, d, fi)
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return hostFault("walk store", s.dir, -1, err)
+			}
 		}
-		fi, err := e.Info()
-		if err != nil {
-			return nil
-		}
-		return visit(path, d, fi)
+		return nil
 	})
 }
 

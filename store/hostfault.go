@@ -21,11 +21,14 @@ func hostFault(op, dir string, need int64, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fault.New(fault.Host, op, "disk full: %s has %s free, %s needed: %w", dir, freeText(dir), needText(need), err).
-			WithRemedy("Free space there (belljar clean removes what no spec needs), or keep the store on a larger disk.")
+		return fault.New(fault.Host, op, "disk full: %s has %s free, %s needed: %w",
+			dir, freeText(dir), needText(need), err).
+			WithRemedy("Free space there (belljar clean removes what no spec needs), or keep the store on a " +
+				"larger disk.")
 	case errors.Is(err, unix.EFBIG):
 		return fault.New(fault.Host, op, "file too large for %s (%s needed): %w", dir, needText(need), err).
-			WithRemedy("Raise the limit on file size (ulimit -f), or keep the store on a file system that holds larger files.")
+			WithRemedy("Raise the limit on file size (ulimit -f), or keep the store on a file system that holds " +
+				"larger files.")
 	case errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.Host, op, "user %d may not write in %s: %w", os.Getuid(), dir, err).
 			WithRemedy("Make the folder yours (chown), or keep the store elsewhere.")

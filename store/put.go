@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +54,8 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want Digest, size int64) (
 
 func mismatchFault(m *Mismatch) error {
 	return fault.New(fault.Input, "put object", "%w", m).
-		WithRemedy("The bytes are not those that were pinned: get them from another place, or pin them anew (belljar lock).")
+		WithRemedy("The bytes are not those that were pinned: get them from another place, or pin them anew " +
+			"(belljar lock).")
 }
 
 // PutBytes is Put for what is in memory already.
@@ -141,11 +143,11 @@ func (s *Store) admit(f *os.File, path string, d Digest) error {
 		return hostFault("put object", s.dir, -1, err)
 	}
 	if fresh == nil {
-		if err := syncDir(s.path("objects")); err != nil {
+		if err := atomicfile.SyncDir(s.path("objects")); err != nil {
 			return hostFault("put object", s.dir, -1, err)
 		}
 	}
-	if err := syncDir(folder); err != nil {
+	if err := atomicfile.SyncDir(folder); err != nil {
 		return hostFault("put object", s.dir, -1, err)
 	}
 	return nil
@@ -196,30 +198,30 @@ func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
 	return nil
 }
 
-// writeFile replaces a small file atomically and durably.
+// writeFile replaces a small file atomically and durably. Unlike atomicfile it works in tmp, which is swept.
 func (s *Store) writeFile(path string, b []byte) error {
 	t, err := s.TempFile("file-*")
 	if err != nil {
 		return err
 	}
 	defer t.Discard()
-	if _, err := t.Write(b); err != nil {
-		return hostFault("write", s.dir, int64(len(b)), err)
+	_, err = t.Write(b)
+	if err == nil {
+		err = t.Chmod(0o644)
 	}
-	if err := errors.Join(t.Chmod(0o644), t.Sync(), os.Rename(t.Name(), path), syncDir(filepath.Dir(path))); err != nil {
+	if err == nil {
+		err = t.Sync() // before the rename: a file that is not on the disk gets no name
+	}
+	if err == nil {
+		err = os.Rename(t.Name(), path)
+	}
+	if err == nil {
+		err = atomicfile.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
 		return hostFault("write", s.dir, int64(len(b)), err)
 	}
 	return nil
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // ctxReader ends when its context does.

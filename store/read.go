@@ -53,7 +53,8 @@ func (s *Store) ReadAll(d Digest) ([]byte, error) {
 		return nil, err
 	}
 	if size > maxReadAll {
-		return nil, fmt.Errorf("read object %s: %d bytes are too many to hold in memory (limit %d)", d, size, maxReadAll)
+		return nil, fmt.Errorf("read object %s: %d bytes are too many to hold in memory (limit %d)",
+			d, size, maxReadAll)
 	}
 	r, err := s.open(d)
 	if err != nil {
@@ -102,16 +103,13 @@ func (r *reader) Close() error { return r.f.Close() }
 
 // damagedFault moves the open object f aside, unless another process has mended it already, and says so.
 func (s *Store) damagedFault(d Digest, m *Mismatch, f *os.File) error {
-	aside := "it was left where it is"
+	aside := "it has been replaced since"
 	if linked(f, s.Path(d)) {
 		to := s.path("damaged", string(d))
-		if err := os.Rename(s.Path(d), to); err == nil {
-			aside = "it was moved aside to " + to
-		} else {
+		aside = "it was moved aside to " + to
+		if err := os.Rename(s.Path(d), to); err != nil {
 			aside = fmt.Sprintf("it was left where it is (%v)", err)
 		}
-	} else {
-		aside = "it has been replaced since"
 	}
 	return fault.New(fault.Input, "store", "stored object %s is damaged: %w; %s", d, m, aside).
 		WithRemedy("Run the same command again: belljar fetch downloads it anew, belljar build makes it anew. " +

@@ -53,7 +53,7 @@ func (t *Temp) Discard() {
 	if linked(t.lock, t.Name()) {
 		os.Remove(t.Name())
 	}
-	t.File.Close()
+	t.Close()
 	t.lock.Close()
 	t.lock = nil
 }

@@ -49,7 +49,8 @@ type need struct {
 
 // Find is the chosen package of that name, nil where there is none.
 func (c *Closure) Find(name string) *Chosen {
-	i, ok := slices.BinarySearchFunc(c.Packages, name, func(p *Chosen, n string) int { return strings.Compare(p.Name, n) })
+	byName := func(p *Chosen, n string) int { return strings.Compare(p.Name, n) }
+	i, ok := slices.BinarySearchFunc(c.Packages, name, byName)
 	if !ok {
 		return nil
 	}
@@ -115,7 +116,8 @@ func (r *resolver) addRoots(roots []string) error {
 			return err.WithEvidence("wanted by", origin)
 		}
 		if other := r.pins[name]; pinned && other != nil && other != pkg {
-			return fault.New(fault.Input, "resolve packages", "%s is pinned to both %s and %s", name, other.Version, version)
+			return fault.New(fault.Input, "resolve packages", "%s is pinned to both %s and %s",
+				name, other.Version, version)
 		}
 		if pinned {
 			r.pins[name] = pkg
@@ -166,7 +168,8 @@ func (r *resolver) root(name, version string, pinned bool) (*Package, *fault.Err
 	if have == nil {
 		return nil, unknownName("resolve packages", name, r.idx.Suite, slices.Collect(maps.Keys(r.idx.Packages)))
 	}
-	return nil, fault.New(fault.Input, "resolve packages", "%s=%s is not in %s, which has %s", name, version, r.idx.Suite,
+	return nil, fault.New(fault.Input, "resolve packages", "%s=%s is not in %s, which has %s",
+		name, version, r.idx.Suite,
 		strings.Join(have, ", ")).
 		WithRemedy("Pin one of these versions, or leave the version out.")
 }
@@ -217,7 +220,8 @@ func (r *resolver) choose(p *Package, by *Chosen, origin string) error {
 func (r *resolver) relations(p *Package, field, text string) ([]Alternatives, error) {
 	groups, err := ParseRelations(text)
 	if err != nil {
-		return nil, fault.New(fault.Input, "read "+r.idx.Name, "line %d: package %s: %s: %w", p.Line, p.Name, field, err)
+		return nil, fault.New(fault.Input, "read "+r.idx.Name, "line %d: package %s: %s: %w",
+			p.Line, p.Name, field, err)
 	}
 	return groups, nil
 }
@@ -370,7 +374,8 @@ func (r *resolver) checkConflicts(all []*Chosen) error {
 			}
 			for _, g := range groups {
 				for _, p := range r.fulfillers(g[0]) {
-					if p.Name == c.Name { // a package never conflicts with itself, nor with what it provides (Policy 7.4)
+					// A package never conflicts with itself, nor with what it provides (Policy 7.4).
+					if p.Name == c.Name {
 						continue
 					}
 					return fault.New(fault.Input, "resolve packages", "%s %s says %s: %s, but %s %s is needed too",

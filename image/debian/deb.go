@@ -81,7 +81,7 @@ func (d *Deb) Next() (*tar.Header, error) {
 	}
 	h, err := d.next()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		d.done = io.EOF
 	case err != nil:
 		d.done = d.fault(fmt.Errorf("%s: %w", d.member, err))
@@ -178,7 +178,7 @@ func (d *Deb) nextMember(stem string, known []string, bound int64) (arMember, st
 	for {
 		m, err := d.ar.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return m, "", fmt.Errorf("it ends before %s: %w", stem, io.ErrUnexpectedEOF)
 		case err != nil:
 			return m, "", fmt.Errorf("before %s: %w", stem, err)
@@ -209,7 +209,7 @@ func (d *Deb) readControl(m arMember, compression string) error {
 	t := tar.NewReader(limit)
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -242,7 +242,7 @@ func (d *Deb) readControl(m arMember, compression string) error {
 
 func (d *Deb) next() (*tar.Header, error) {
 	h, err := d.tar.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, d.finish()
 	}
 	if err != nil {

@@ -77,7 +77,7 @@ func NewParagraphReader(name string, r io.Reader, only ...string) *ParagraphRead
 func ParseParagraph(name string, data []byte) (*Paragraph, error) {
 	r := NewParagraphReader(name, bytes.NewReader(data))
 	p, err := r.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, fault.New(fault.Input, "read "+name, "it has no field, want one paragraph")
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func ParseParagraph(name string, data []byte) (*Paragraph, error) {
 	}
 	if more, err := r.Next(); err == nil {
 		return nil, fault.New(fault.Input, "read "+name, "line %d: a second paragraph begins, want one", more.Line)
-	} else if err != io.EOF {
+	} else if !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return p, nil
@@ -100,7 +100,7 @@ func (r *ParagraphReader) Next() (*Paragraph, error) {
 	switch {
 	case err == nil:
 		return p, nil
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		r.done = io.EOF
 	case r.src.err != nil:
 		r.done = fmt.Errorf("read %s: %w", r.name, r.src.err)
@@ -125,7 +125,7 @@ func (r *ParagraphReader) next() (*Paragraph, error) {
 	}
 	for {
 		line, err := r.readLine()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if p.Line == 0 {
 				return nil, io.EOF
 			}
@@ -210,9 +210,9 @@ func validFieldName(name []byte) bool {
 func (r *ParagraphReader) readLine() ([]byte, error) {
 	r.line++
 	line, err := r.r.ReadSlice('\n')
-	if err == bufio.ErrBufferFull {
+	if errors.Is(err, bufio.ErrBufferFull) {
 		r.long = r.long[:0]
-		for err == bufio.ErrBufferFull {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			if r.long = append(r.long, line...); len(r.long) > maxLine {
 				return nil, fmt.Errorf("it is longer than %d bytes", maxLine)
 			}
@@ -221,7 +221,7 @@ func (r *ParagraphReader) readLine() ([]byte, error) {
 		r.long = append(r.long, line...)
 		line = r.long
 	}
-	if err == io.EOF && len(line) > 0 {
+	if errors.Is(err, io.EOF) && len(line) > 0 {
 		err = nil // a last line without an end
 	}
 	if err != nil {

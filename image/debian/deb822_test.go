@@ -17,7 +17,7 @@ func TestParagraphReader(t *testing.T) {
 	var got strings.Builder
 	for {
 		p, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -71,7 +71,7 @@ func TestParagraphReaderBad(t *testing.T) {
 			r := NewParagraphReader("file", strings.NewReader(c.text))
 			_, err := r.Next()
 			wantFault(t, err, "read file", c.says)
-			if _, again := r.Next(); again != err {
+			if _, again := r.Next(); !errors.Is(again, err) {
 				t.Errorf("the error does not stick: %v", again)
 			}
 		})
@@ -80,6 +80,14 @@ func TestParagraphReaderBad(t *testing.T) {
 	_, err := NewParagraphReader("file", iotest.ErrReader(broken)).Next()
 	if !errors.Is(err, broken) || fault.KindOf(err) == fault.Input {
 		t.Errorf("a failing source is %v", err)
+	}
+	r := NewParagraphReader("file", io.MultiReader(strings.NewReader("A: b\n\n"),
+		iotest.ErrReader(fmt.Errorf("connection: %w", io.EOF))))
+	if p, err := r.Next(); err != nil || p.Get("A") != "b" {
+		t.Errorf("before the cut: %v, %v", p, err)
+	}
+	if _, err := r.Next(); err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "connection") {
+		t.Errorf("a source that is cut off is %v", err)
 	}
 	_, err = ParseParagraph("file", []byte("A: b\n\nC: d\n"))
 	wantFault(t, err, "a second paragraph")
@@ -97,7 +105,7 @@ func FuzzDeb822(f *testing.F) {
 			p, err := all.Next()
 			q, qerr := some.Next()
 			if err != nil {
-				if fault.KindOf(err) != fault.Input && err != io.EOF {
+				if fault.KindOf(err) != fault.Input && !errors.Is(err, io.EOF) {
 					t.Fatalf("not classified: %v", err)
 				}
 				return

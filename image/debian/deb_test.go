@@ -22,7 +22,7 @@ func readDeb(r io.Reader) (string, error) {
 	var b strings.Builder
 	for {
 		h, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return b.String(), nil
 		}
 		if err != nil {
@@ -59,8 +59,8 @@ func TestDeb(t *testing.T) {
 			if string(d.Control()["control"]) != testControl || d.ControlMode("postinst") != 0o755 || len(d.Control()) != 3 {
 				t.Errorf("control is %q", d.Control())
 			}
-			if d.Close() != nil || d.Close() != nil {
-				t.Error("Close is not idempotent")
+			if err := errors.Join(d.Close(), d.Close()); err != nil {
+				t.Errorf("Close is not idempotent: %v", err)
 			}
 			if _, err := d.Next(); err == nil {
 				t.Error("Next after Close gives no error")
@@ -220,7 +220,7 @@ func FuzzDeb(f *testing.F) {
 			if clean, err := cleanPath(h.Name); err != nil || clean != h.Name {
 				t.Fatalf("path %q is not clean", h.Name)
 			}
-			if _, err := io.CopyN(io.Discard, d, 1<<20); err != nil && err != io.EOF {
+			if _, err := io.CopyN(io.Discard, d, 1<<20); err != nil && !errors.Is(err, io.EOF) {
 				return
 			}
 		}

@@ -60,10 +60,14 @@ type source struct {
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.err = err
+	if err == nil || err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+		return n, err
 	}
-	return n, err
+	s.err = err
+	if errors.Is(err, io.EOF) { // a connection's end, say; that of the stream is io.EOF itself (io.Reader)
+		s.err = fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
+	}
+	return n, s.err
 }
 
 // bounded fails where a stream unpacks to more than it may, instead of ending it quietly as io.LimitReader does.
@@ -85,7 +89,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func drain(r io.Reader) error {
 	n, err := io.CopyN(io.Discard, r, 1<<20)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
 		return noEOF(err)

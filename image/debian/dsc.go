@@ -19,9 +19,9 @@ type DSC struct {
 	Files           []FileHash // from Checksums-Sha256; without the .dsc itself
 }
 
-// ParseDSC reads a .dsc file. It is clear-signed by a maintainer, whose key need not be in any keyring: the signature is
-// taken off and not verified. What proves the file is its hash, which the archive's Sources names and the chain up to
-// InRelease signs; the caller must have checked that hash.
+// ParseDSC reads a .dsc file. It is clear-signed by a maintainer, whose key need not be in any keyring: the signature
+// is taken off and not verified. What proves the file is its hash, which the archive's Sources names and the chain up
+// to InRelease signs; the caller must have checked that hash.
 func ParseDSC(name string, data []byte) (*DSC, error) {
 	if bytes.HasPrefix(data, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) {
 		block, rest := clearsign.Decode(data)
@@ -76,7 +76,8 @@ func (d *DSC) Check(have []FileHash) error {
 		}
 	}
 	for _, f := range have {
-		if !strings.HasSuffix(f.Name, ".dsc") && !slices.ContainsFunc(d.Files, func(w FileHash) bool { return w.Name == f.Name }) {
+		named := slices.ContainsFunc(d.Files, func(w FileHash) bool { return w.Name == f.Name })
+		if !named && !strings.HasSuffix(f.Name, ".dsc") {
 			return fail("%s is locked, but the .dsc does not list it", f.Name)
 		}
 	}
@@ -150,6 +151,9 @@ func SourceFiles(d *DSC) (*Layout, error) {
 	return l, nil
 }
 
+// componentLetters may stand in the name of an additional upstream tarball (dpkg-source(1)).
+const componentLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
 // place puts one file in its part, by what its name says after SOURCE_VERSION.
 func (l *Layout) place(f FileHash, upstream, full string) error {
 	put := func(part *FileHash) error {
@@ -162,7 +166,7 @@ func (l *Layout) place(f FileHash, upstream, full string) error {
 	if rest, ok := strings.CutPrefix(f.Name, upstream+".orig"); ok {
 		if component, ok := strings.CutPrefix(rest, "-"); ok {
 			name, ext, _ := strings.Cut(component, ".")
-			if isTar("."+ext) && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == "" {
+			if isTar("."+ext) && name != "" && strings.Trim(name, componentLetters) == "" {
 				l.Components = append(l.Components, Component{name, f})
 				return nil
 			}

@@ -16,7 +16,8 @@ func (r *resolver) unsatisfiable(n need) error {
 	}
 	return fault.New(fault.Input, "resolve packages", "%s needs %s, but %s: wanted by %s", n.of.Name, n.group,
 		strings.Join(why, "; "), n.of.chain()).
-		WithRemedy("Pin no version that the suite cannot go with, or use a suite in which %s can be installed.", n.of.Name)
+		WithRemedy("Pin no version that the suite cannot go with, or use a suite in which %s can be installed.",
+			n.of.Name)
 }
 
 func (r *resolver) whyNot(rel Relation) string {

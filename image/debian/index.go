@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -69,7 +70,8 @@ type Archive struct {
 // arch is Debian's name: amd64, i386. Nothing of an index is used before its hash was found to match.
 func Load(ctx context.Context, get Getter, suite, arch string, keys *Keys) (*Archive, error) {
 	if !safePath(suite) || !isArch(arch) {
-		return nil, fault.New(fault.Input, "load archive", "suite %q, architecture %q: want names as in bookworm, amd64", suite, arch)
+		return nil, fault.New(fault.Input, "load archive",
+			"suite %q, architecture %q: want names as in bookworm, amd64", suite, arch)
 	}
 	signed, err := readInRelease(ctx, get, suite)
 	if err != nil {
@@ -126,7 +128,8 @@ func (a *Archive) readIndex(ctx context.Context, file string, parse func(io.Read
 		return fault.New(fault.Input, "InRelease of "+a.suite, "it names no %s.xz", file)
 	}
 	if want.Size > maxIndex {
-		return fault.New(fault.Input, "InRelease of "+a.suite, "%s has %d bytes, more than the bound of %d", want.Name, want.Size, maxIndex)
+		return fault.New(fault.Input, "InRelease of "+a.suite, "%s has %d bytes, more than the bound of %d",
+			want.Name, want.Size, maxIndex)
 	}
 	raw, err := a.get.Get(ctx, "dists/"+a.suite+"/"+want.Name, want.SHA256, want.Size)
 	if err != nil {
@@ -139,7 +142,8 @@ func (a *Archive) readIndex(ctx context.Context, file string, parse func(io.Read
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	if got := hex.EncodeToString(check.sum.Sum(nil)); check.n != want.Size || got != want.SHA256 {
-		return fault.New(fault.Input, op, "the mirror's %s is not the one that InRelease names: it has %s and SHA-256 %s, want %d and %s",
+		return fault.New(fault.Input, op,
+			"the mirror's %s is not the one that InRelease names: it has %s and SHA-256 %s, want %d and %s",
 			want.Name, sizeText(check.n, want.Size), got, want.Size, want.SHA256).
 			WithRemedy("Try again in some minutes, a mirror may be in the midst of an update; else use another mirror.")
 	}
@@ -155,7 +159,8 @@ func parseCompressed(r io.Reader, compression string, parse func(io.Reader) erro
 	return parse(text)
 }
 
-// hashing sums up what is read, and ends the stream one byte past its bound, which is enough to see that it is too long.
+// hashing sums up what is read, and ends the stream one byte past its bound, which is enough to see that it is too
+// long.
 type hashing struct {
 	r     *source
 	sum   hash.Hash
@@ -195,7 +200,7 @@ func ReadIndex(name, suite string, r io.Reader) (*Index, error) {
 	paragraphs := NewParagraphReader(name, r, packageFields...)
 	for {
 		p, err := paragraphs.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -234,8 +239,9 @@ func newPackage(p *Paragraph) (*Package, error) {
 	pkg := &Package{
 		Name: p.Get("Package"), Version: p.Get("Version"), Arch: p.Get("Architecture"), Source: p.Get("Source"),
 		Essential: p.Get("Essential") == "yes", Priority: p.Get("Priority"), MultiArch: p.Get("Multi-Arch"),
-		PreDepends: p.Get("Pre-Depends"), Depends: p.Get("Depends"), Conflicts: p.Get("Conflicts"), Breaks: p.Get("Breaks"),
-		Provides: p.Get("Provides"), Filename: p.Get("Filename"), SHA256: p.Get("SHA256"), Line: p.Line,
+		PreDepends: p.Get("Pre-Depends"), Depends: p.Get("Depends"), Conflicts: p.Get("Conflicts"),
+		Breaks: p.Get("Breaks"), Provides: p.Get("Provides"), Filename: p.Get("Filename"),
+		SHA256: p.Get("SHA256"), Line: p.Line,
 	}
 	at := func(field string, err error) error {
 		return fmt.Errorf("line %d: package %s: %s: %w", p.Field(field).Line, pkg.Name, field, err)
@@ -270,7 +276,8 @@ func newPackage(p *Paragraph) (*Package, error) {
 func (idx *Index) add(pkg *Package) error {
 	for _, other := range idx.Packages[pkg.Name] {
 		if other.Version == pkg.Version && other.Arch == pkg.Arch {
-			return fmt.Errorf("line %d: package %s %s comes twice, first on line %d", pkg.Line, pkg.Name, pkg.Version, other.Line)
+			return fmt.Errorf("line %d: package %s %s comes twice, first on line %d",
+				pkg.Line, pkg.Name, pkg.Version, other.Line)
 		}
 	}
 	idx.Packages[pkg.Name] = append(idx.Packages[pkg.Name], pkg)

@@ -3,6 +3,7 @@ package debian
 import (
 	"archive/tar"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,7 +42,7 @@ func compareWithDpkgDeb(t *testing.T, name string) {
 	var got []string
 	for {
 		h, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -68,7 +69,7 @@ func compareWithDpkgDeb(t *testing.T, name string) {
 	tr, i := tar.NewReader(out), 0
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

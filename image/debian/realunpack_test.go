@@ -2,6 +2,7 @@ package debian
 
 import (
 	"archive/tar"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -68,7 +69,7 @@ func compareWithDpkgUnpack(t *testing.T, name string) {
 	var paths []string
 	for {
 		h, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -87,7 +87,9 @@ func (r *Relation) restrict(kind byte, inner string) error {
 	case kind == '(' && r.Op == "":
 		inner = strings.TrimSpace(inner)
 		op := inner[:len(inner)-len(strings.TrimLeft(inner, "<>="))]
-		known, ok := map[string]string{"<<": "<<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">>", "<": "<=", ">": ">="}[op]
+		known, ok := map[string]string{
+			"<<": "<<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">>", "<": "<=", ">": ">=",
+		}[op]
 		if !ok {
 			return fmt.Errorf("its operator is %q, want one of << <= = >= >>", op)
 		}
@@ -228,7 +230,7 @@ func checkName(name string) error {
 	}
 	for i := range len(name) {
 		if c := name[i]; !isDigit(c) && (c < 'a' || c > 'z') && c != '+' && c != '-' && c != '.' {
-			return fmt.Errorf("the name %q has %q in it, want lower-case letters, digits and + - .", name, c)
+			return fmt.Errorf("the name %q has %q in it, want lower-case letters, digits and any of + . -", name, c)
 		}
 	}
 	return nil

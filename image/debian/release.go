@@ -88,7 +88,8 @@ func VerifyRelease(suite string, inRelease []byte, keys *Keys) (*Release, error)
 	op := "InRelease of " + suite
 	if !bytes.HasPrefix(inRelease, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) {
 		return nil, fault.New(fault.Input, op, "it begins with %.40q, want a clear-signed message", inRelease).
-			WithRemedy("Check that the mirror serves a Debian archive and that no proxy puts a page of its own in between.")
+			WithRemedy("Check that the mirror serves a Debian archive and that no proxy puts a page of its own in " +
+				"between.")
 	}
 	block, rest := clearsign.Decode(inRelease)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
@@ -105,7 +106,8 @@ func VerifyRelease(suite string, inRelease []byte, keys *Keys) (*Release, error)
 	}
 	if suite != r.Suite && suite != r.Codename {
 		return nil, fault.New(fault.Input, op, "it is the release of suite %q (%q)", r.Suite, r.Codename).
-			WithRemedy("Name the suite by its codename, and check the mirror: it serves one suite in the place of another.")
+			WithRemedy("Name the suite by its codename, and check the mirror: it serves one suite in the place of " +
+				"another.")
 	}
 	r.Signers = signers
 	return r, nil
@@ -116,7 +118,7 @@ func checkSignatures(op string, block *clearsign.Block, keys *Keys) ([]string, e
 	packets := packet.NewReader(block.ArmoredSignature.Body)
 	for {
 		p, err := packets.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -144,7 +146,8 @@ func checkSignatures(op string, block *clearsign.Block, keys *Keys) ([]string, e
 			by = "keys " + strings.Join(unknown, ", ")
 		}
 		return nil, fault.New(fault.Input, op, "it is signed by %s, but %s holds none of them", by, keys.Source).
-			WithRemedy("Install the newest debian-archive-keyring; a suite newer than the keyring is signed by keys it lacks.")
+			WithRemedy("Install the newest debian-archive-keyring; a suite newer than the keyring is signed by keys " +
+				"it lacks.")
 	}
 	return good, nil
 }

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -63,7 +64,8 @@ func (a *Archive) FindSource(ctx context.Context, name, version string) (*Source
 		}
 		have = append(have, s.Version)
 	}
-	return nil, fault.New(fault.Input, "find source package", "%s %s is not in %s, which has %s", name, version, a.suite,
+	return nil, fault.New(fault.Input, "find source package", "%s %s is not in %s, which has %s",
+		name, version, a.suite,
 		strings.Join(have, ", ")).
 		WithRemedy("Name one of these versions.")
 }
@@ -73,7 +75,7 @@ func readSources(name string, r io.Reader) (map[string][]*Source, error) {
 	paragraphs := NewParagraphReader(name, r, "Package", "Version", "Format", "Directory", "Checksums-Sha256")
 	for {
 		p, err := paragraphs.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -97,10 +99,14 @@ func readSources(name string, r io.Reader) (map[string][]*Source, error) {
 func newSource(p *Paragraph) (*Source, error) {
 	for _, must := range []string{"Package", "Version", "Directory", "Checksums-Sha256"} {
 		if p.Get(must) == "" {
-			return nil, fmt.Errorf("line %d: source package %s has no field %s", p.Line, orUnnamed(p.Get("Package")), must)
+			return nil, fmt.Errorf("line %d: source package %s has no field %s",
+				p.Line, orUnnamed(p.Get("Package")), must)
 		}
 	}
-	s := &Source{Name: p.Get("Package"), Version: p.Get("Version"), Format: p.Get("Format"), Directory: p.Get("Directory")}
+	s := &Source{
+		Name: p.Get("Package"), Version: p.Get("Version"), Format: p.Get("Format"),
+		Directory: p.Get("Directory"),
+	}
 	if err := checkName(s.Name); err != nil {
 		return nil, fmt.Errorf("line %d: %w", p.Line, err)
 	}
@@ -108,7 +114,8 @@ func newSource(p *Paragraph) (*Source, error) {
 		return nil, fmt.Errorf("line %d: source package %s: %w", p.Line, s.Name, err)
 	}
 	if !safePath(s.Directory) {
-		return nil, fmt.Errorf("line %d: source package %s: Directory is %q, want a clean relative path", p.Line, s.Name, s.Directory)
+		return nil, fmt.Errorf("line %d: source package %s: Directory is %q, want a clean relative path",
+			p.Line, s.Name, s.Directory)
 	}
 	var err error
 	if s.Files, err = parseHashTable(p.Field("Checksums-Sha256")); err != nil {
@@ -117,7 +124,8 @@ func newSource(p *Paragraph) (*Source, error) {
 	dscs := 0
 	for _, f := range s.Files {
 		if strings.Contains(f.Name, "/") {
-			return nil, fmt.Errorf("line %d: source package %s: the file %q is a path, want a bare name", p.Line, s.Name, f.Name)
+			return nil, fmt.Errorf("line %d: source package %s: the file %q is a path, want a bare name",
+				p.Line, s.Name, f.Name)
 		}
 		if strings.HasSuffix(f.Name, ".dsc") {
 			dscs++

@@ -57,7 +57,8 @@ func ParseConffiles(name string, data []byte) (Conffiles, error) {
 		rel, ok := strings.CutPrefix(c.Path, "/")
 		clean, err := cleanPath(rel)
 		if !ok || err != nil || clean != rel {
-			return nil, fault.New(fault.Input, "read conffiles of "+name, "line %d: it reads %.80q, want an absolute clean path", i+1, line)
+			return nil, fault.New(fault.Input, "read conffiles of "+name,
+				"line %d: it reads %.80q, want an absolute clean path", i+1, line)
 		}
 		c.Path = clean
 		all = append(all, c)
@@ -77,10 +78,10 @@ func (c Conffiles) UnpackedName(path string) string {
 // statusFields are the fields that dpkg knows, in the order in which it writes them (fieldinfos in lib/dpkg/parse.c).
 // All others follow, in the order of the control member.
 var statusFields = []string{
-	"Package", "Essential", "Protected", "Status", "Priority", "Section", "Installed-Size", "Origin", "Maintainer", "Bugs",
-	"Architecture", "Multi-Arch", "Source", "Version", "Config-Version", "Replaces", "Provides", "Depends", "Pre-Depends",
-	"Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles", "Filename", "Size", "MD5sum",
-	"MSDOS-Filename", "Description", "Triggers-Pending", "Triggers-Awaited",
+	"Package", "Essential", "Protected", "Status", "Priority", "Section", "Installed-Size", "Origin", "Maintainer",
+	"Bugs", "Architecture", "Multi-Arch", "Source", "Version", "Config-Version", "Replaces", "Provides", "Depends",
+	"Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances", "Conffiles", "Filename", "Size",
+	"MD5sum", "MSDOS-Filename", "Description", "Triggers-Pending", "Triggers-Awaited",
 }
 
 var relationFields = []string{
@@ -102,7 +103,8 @@ func StatusParagraph(control []byte, conffiles Conffiles) ([]byte, error) {
 	}
 	for _, own := range []string{"Status", "Conffiles", "Config-Version", "Triggers-Pending", "Triggers-Awaited"} {
 		if f := p.Field(own); f != nil {
-			return nil, fault.New(fault.Input, op, "line %d: its control has the field %s, which is dpkg's own", f.Line, own)
+			return nil, fault.New(fault.Input, op, "line %d: its control has the field %s, which is dpkg's own",
+				f.Line, own)
 		}
 	}
 	var b bytes.Buffer
@@ -219,7 +221,8 @@ func InfoFiles(d *Deb, paths []string) ([]InfoFile, error) {
 	}
 	stem := InfoName(p.Get("Package"), p.Get("Architecture"), p.Get("Multi-Arch"))
 	if err := checkName(p.Get("Package")); err != nil || !isArch(p.Get("Architecture")) {
-		return nil, fault.New(fault.Input, "write info of "+d.name, "its control names the package %q of architecture %q (%v)",
+		return nil, fault.New(fault.Input, "write info of "+d.name,
+			"its control names the package %q of architecture %q (%v)",
 			p.Get("Package"), p.Get("Architecture"), err)
 	}
 	all := []InfoFile{{stem + ".list", 0o644, ListFile(paths)}}
@@ -228,7 +231,8 @@ func InfoFiles(d *Deb, paths []string) ([]InfoFile, error) {
 		case member == "control" || member == "list" || strings.Contains(member, "."): // dpkg passes these over
 			continue
 		case len(member) > maxInfoName:
-			return nil, fault.New(fault.Input, "write info of "+d.name, "its control member %q has a name of more than %d bytes", member, maxInfoName)
+			return nil, fault.New(fault.Input, "write info of "+d.name,
+				"its control member %q has a name of more than %d bytes", member, maxInfoName)
 		}
 		all = append(all, InfoFile{stem + "." + member, d.ControlMode(member), d.Control()[member]})
 	}

@@ -39,11 +39,13 @@ func ParseVersion(s string) (Version, error) {
 	if !isDigit(v.Upstream[0]) {
 		return v, fmt.Errorf("version %q: it begins with %q, want a digit", s, v.Upstream[0])
 	}
-	if i := strings.IndexFunc(v.Upstream, func(r rune) bool { return !isAlnum(r) && !strings.ContainsRune(".+-~:", r) }); i >= 0 {
-		return v, fmt.Errorf("version %q: %q does not belong in one, want letters, digits and . + - ~", s, v.Upstream[i:])
+	if i := strings.IndexFunc(v.Upstream, alienTo(".+-~:")); i >= 0 {
+		return v, fmt.Errorf("version %q: %q does not belong in one, want letters, digits and . + - ~",
+			s, v.Upstream[i:])
 	}
-	if i := strings.IndexFunc(v.Revision, func(r rune) bool { return !isAlnum(r) && !strings.ContainsRune(".+~", r) }); i >= 0 {
-		return v, fmt.Errorf("version %q: %q does not belong in its revision, want letters, digits and . + ~", s, v.Revision[i:])
+	if i := strings.IndexFunc(v.Revision, alienTo(".+~")); i >= 0 {
+		return v, fmt.Errorf("version %q: %q does not belong in its revision, want letters, digits and . + ~",
+			s, v.Revision[i:])
 	}
 	return v, nil
 }
@@ -130,6 +132,11 @@ func digits(s string) (number, rest string) {
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// alienTo tells the characters that are neither letters nor digits nor among others.
+func alienTo(others string) func(rune) bool {
+	return func(r rune) bool { return !isAlnum(r) && !strings.ContainsRune(others, r) }
+}
 
 func isAlnum(r rune) bool {
 	return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
