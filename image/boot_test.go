@@ -1,0 +1,251 @@
+package image
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belljar/belljar/image/initramfs"
+)
+
+// standIn takes sshd's place in the tiny guest: it looks at the machine from where a session would, and powers off.
+const standIn = `#!/belljar/bin/busybox sh
+exec >/dev/console 2>&1
+B=/belljar/bin/busybox
+echo "seen: key $($B cat /belljar/ssh_host_ed25519_key)"
+echo "seen: input $($B cat /inputs/sources/hello/world.txt) $($B stat -c '%u:%g %a' /inputs/sources/hello/world.txt)"
+echo "seen: scratch $($B stat -c '%u:%g' /build) $($B grep ' /build ' /proc/mounts | $B cut -d' ' -f3)"
+$B dd if=/dev/urandom of=/build/file bs=64k count=64 2>/dev/null && $B sync && echo "seen: wrote $($B stat -c %s /build/file)"
+echo "seen: setuid $($B stat -c %a /usr/bin/su)"
+echo "seen: lower $($B grep ' /belljar/lower ' /proc/mounts | $B cut -d' ' -f3,4 | $B cut -d, -f1)"
+echo "seen: host $($B hostname), links $($B ls /sys/class/net)"
+$B rm /etc/doomed && echo changed >/etc/kept
+echo "seen: upper $($B ls -l /belljar/overlay/upper/etc | $B awk '/doomed/ {print $1, $5 $6} /kept/ {print $1}' | $B tr '\n' ' ')"
+echo out >/dev/$($B grep -l outputs /sys/block/vd*/serial | $B cut -d/ -f4)
+$B sync
+: >/belljar/poweroff
+`
+
+// TestBoot boots a stock kernel from disks that this package and initramfs made, and lets it say what it finds:
+// nothing else shows that a real kernel mounts them.
+func TestBoot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatalf("%v; install it (Debian: qemu-system-x86)", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+
+	kernel := bootBundle(t, ctx, dir)
+	writeRoot(t, ctx, file("root"))
+	inputs := createFile(t, file("inputs"))
+	if err := WriteTree(ctx, inputs, []Tree{{Name: "hello", Parts: []Part{
+		{File: "hello.tar", Open: opener(tarball(t, e("hello-1/"), e("hello-1/world.txt=greetings")))},
+	}}}, TreeOptions{Clock: testClock, TempDir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Scratch(file("scratch"), 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := createFile(t, file("outputs")).Truncate(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	// The port must exist; nobody talks on it.
+	l, err := net.Listen("unix", file("port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+
+	args := []string{
+		"-accel", "tcg,thread=multi", "-machine", "pc-q35-6.2", "-cpu", "Nehalem-v1,enforce", "-smp", "2", "-m", "512",
+		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-nic", "none",
+		"-kernel", kernel.Image, "-initrd", file("initrd"), "-append", initramfs.Cmdline,
+		"-device", "virtio-serial-pci", "-chardev", "socket,id=ssh,path=" + file("port"),
+		"-device", "virtserialport,chardev=ssh,name=belljar.ssh",
+	}
+	for _, d := range []string{"outputs", "scratch", "inputs", "root"} { // not in the order in which the guest wants them
+		ro := "off"
+		if d == "root" || d == "inputs" {
+			ro = "on"
+		}
+		args = append(args, "-drive", "if=none,format=raw,id="+d+",file="+file(d)+",readonly="+ro,
+			"-device", "virtio-blk-pci,drive="+d+",serial="+d)
+	}
+	cmd := exec.CommandContext(ctx, qemu, args...)
+	console, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("qemu: %v", err)
+	}
+	rest := string(console)
+	for _, want := range []string{
+		"belljar: init kernel " + kernel.Release, "belljar: init root vd", "belljar: sshd on vport",
+		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: scratch 1000:1000 ext4", "seen: wrote 4194304",
+		"seen: setuid 4755", "seen: lower erofs ro", "seen: host belljar, links lo",
+		"seen: upper c--------- 0,0 -rw-r--r--", "belljar: powering off",
+	} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Fatalf("the console lacks %q after what came before it:\n%s", want, console)
+		}
+		rest = after
+	}
+	written := make([]byte, 4)
+	if f, err := os.Open(file("outputs")); err != nil {
+		t.Error(err)
+	} else if _, err := f.Read(written); err != nil || string(written) != "out\n" {
+		t.Errorf("the output disk begins %q (%v)", written, err)
+	}
+	if fsck, err := exec.LookPath("e2fsck"); err == nil {
+		if out, err := exec.CommandContext(ctx, fsck, "-fn", file("scratch")).CombinedOutput(); err != nil {
+			t.Errorf("e2fsck of the used scratch disk: %v\n%s", err, out)
+		}
+	}
+}
+
+// bootBundle makes the kernel bundle and the initramfs of one run.
+func bootBundle(t *testing.T, ctx context.Context, dir string) *Kernel {
+	t.Helper()
+	busyboxDeb, kernelDeb := testDebs(t, ctx)
+	r, err := os.Open(kernelDeb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	kernel, err := ExtractKernel(ctx, r, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.Open(busyboxDeb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	busybox := filepath.Join(dir, "busybox")
+	if err := ExtractFile(b, "bin/busybox", busybox); err != nil {
+		t.Fatal(err)
+	}
+	config := initramfs.Config{Busybox: onDisk(t, busybox), Clock: testClock}
+	for _, m := range kernel.Modules {
+		config.Modules = append(config.Modules, onDisk(t, m))
+	}
+	initrd := createFile(t, filepath.Join(dir, "initrd"))
+	if err := initramfs.Build(initrd, config); err != nil {
+		t.Fatal(err)
+	}
+	if err := initramfs.RunFiles(initrd, []initramfs.File{
+		initramfs.Bytes("ssh_host_ed25519_key", 0o600, []byte("not a key")),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return kernel
+}
+
+// testDebs finds busybox-static and a kernel package in the folder BELLJAR_TEST_DEBS, or asks apt for them once and
+// keeps them in the user's cache.
+func testDebs(t *testing.T, ctx context.Context) (busybox, kernel string) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skipf("apt on %s brings kernels for %s", runtime.GOARCH, runtime.GOARCH)
+	}
+	dir := os.Getenv("BELLJAR_TEST_DEBS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(cache, "belljar", "test-debs")
+	}
+	find := func(pattern string) string {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(found) == 0 {
+			return ""
+		}
+		return found[len(found)-1]
+	}
+	const kernelPattern, busyboxPattern = "linux-image-[0-9]*_amd64.deb", "busybox-static_*_amd64.deb"
+	if busybox, kernel = find(busyboxPattern), find(kernelPattern); busybox != "" && kernel != "" {
+		return busybox, kernel
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "linux-image-amd64").Output()
+	if err != nil {
+		t.Fatalf("apt-cache: %v; set BELLJAR_TEST_DEBS to a folder with busybox-static and a linux-image package", err)
+	}
+	args := []string{"download", "busybox-static"}
+	for line := range strings.Lines(string(out)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok {
+			args = append(args, name)
+		}
+	}
+	apt := exec.CommandContext(ctx, "apt-get", args...)
+	apt.Dir = dir
+	if out, err := apt.CombinedOutput(); err != nil {
+		t.Fatalf("apt-get %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return find(busyboxPattern), find(kernelPattern)
+}
+
+// writeRoot makes a root disk without a single package in it.
+func writeRoot(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	tr := newTree()
+	for _, d := range []string{"belljar", "build", "inputs", "dev", "proc", "run", "sys", "tmp"} {
+		if err := tr.mkdirMode(d, 0o755, testClock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		mode uint32
+		text string
+	}{
+		{"etc/passwd", 0o644, "root:*:0:0::/root:/bin/sh\n"}, {"etc/group", 0o644, "root:*:0:\n"}, {"etc/doomed", 0o644, "x"},
+		{"usr/bin/su", 0o4755, "x"}, {"usr/sbin/sshd", 0o755, standIn},
+	} {
+		if err := tr.text(f.name, f.mode, testClock, f.text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := createFile(t, name)
+	size, err := writeErofs(ctx, io.NewOffsetWriter(out, partStart), tr, testClock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := finishDisk(out, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func createFile(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func onDisk(t *testing.T, name string) initramfs.File {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return initramfs.File{Name: name, Size: info.Size(), Open: func() (io.ReadCloser, error) { return os.Open(name) }}
+}

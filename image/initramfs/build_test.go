@@ -1,0 +1,134 @@
+package initramfs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+func config() Config {
+	return Config{
+		Busybox: Bytes("", 0, []byte("#!busybox")),
+		Modules: []File{Bytes("/x/virtio.ko", 0, []byte("v")), Bytes("a.ko", 0, []byte("a"))},
+		Clock:   time.Unix(1000, 0),
+	}
+}
+
+func TestBuild(t *testing.T) {
+	var one, two bytes.Buffer
+	for _, b := range []*bytes.Buffer{&one, &two} {
+		if err := Build(b, config()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(one.Bytes(), two.Bytes()) {
+		t.Error("the same config gave other bytes")
+	}
+	items, err := readAll(&one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]item{}
+	last := ""
+	for _, it := range items {
+		if it.Name <= last {
+			t.Errorf("%s comes after %s", it.Name, last)
+		}
+		if it.MTime != 1000 {
+			t.Errorf("%s has mtime %d", it.Name, it.MTime)
+		}
+		last = it.Name
+		got[it.Name] = it
+	}
+	if it := got["modules/order"]; it.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/order is %q", it.Data)
+	}
+	if it := got["init"]; it.Mode != TypeFile|0o755 || !strings.HasPrefix(it.Data, "#!/bin/busybox sh\n") {
+		t.Errorf("init has mode %o and begins %.20q", it.Mode, it.Data)
+	}
+	if it := got["bin/mount"]; it.Mode != TypeLink|0o777 || it.Data != "busybox" {
+		t.Errorf("bin/mount has mode %o and leads to %q", it.Mode, it.Data)
+	}
+	if it := got["pid1"]; strings.Contains(it.Data, "@CIPHERS@") {
+		t.Error("pid1 has no ciphers filled in")
+	}
+}
+
+// Every command that init calls must be in the archive: in there is nothing else.
+func TestInitHasItsCommands(t *testing.T) {
+	have := map[string]bool{}
+	for _, a := range applets {
+		have[a] = true
+	}
+	for _, word := range []string{"mount", "insmod", "switch_root", "poweroff", "ip", "cp", "sleep", "cat", "uname", "chown", "mkdir"} {
+		if strings.Contains(initScript, word+" ") && !have[word] {
+			t.Errorf("init calls %s, which is not in the archive", word)
+		}
+	}
+}
+
+func TestRunFiles(t *testing.T) {
+	var b bytes.Buffer
+	if err := Build(&b, config()); err != nil {
+		t.Fatal(err)
+	}
+	first := b.Len()
+	if err := RunFiles(&b, []File{Bytes("key", 0o600, []byte("secret"))}); err != nil {
+		t.Fatal(err)
+	}
+	items, err := readAll(bytes.NewReader(b.Bytes()[first:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(items) != 2 || items[1].Name != "run-files/key" || items[1].Mode != TypeFile|0o600 || items[1].Data != "secret" {
+		t.Errorf("got %+v", items)
+	}
+	if err := RunFiles(io.Discard, []File{Bytes("a/b", 0, nil)}); err == nil {
+		t.Error("a folder in a run file's name was taken")
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	gone := errors.New("gone")
+	cases := []struct {
+		name string
+		c    Config
+		want string
+	}{
+		{"two modules of one name", Config{
+			Busybox: config().Busybox, Modules: []File{Bytes("a/x.ko", 0, nil), Bytes("b/x.ko", 0, nil)},
+		}, "modules/x.ko is there twice"},
+		{"unreadable busybox", Config{
+			Busybox: File{Size: 1, Open: func() (io.ReadCloser, error) { return nil, gone }},
+		}, "bin/busybox: gone"},
+		{"wrong size", Config{
+			Busybox: File{Size: 1, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("ab")), nil }},
+		}, "more data"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			err := Build(io.Discard, c.c)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want …%s…", err, c.want)
+			}
+		})
+	}
+}
+
+// A typo in a script is found here and not in a guest that says nothing.
+func TestScriptsParse(t *testing.T) {
+	for name, script := range map[string]string{"init": initScript, "pid1": pid1Script} {
+		cmd := exec.Command("sh", "-n")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	if strings.Contains(Cmdline, "\n") || !strings.HasPrefix(Cmdline, "console=ttyS0 ") {
+		t.Errorf("command line %q", Cmdline)
+	}
+}

@@ -1,0 +1,197 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/belljar/belljar/image/initramfs"
+	"github.com/google/go-cmp/cmp"
+)
+
+// module makes the least that is an ELF file with a .modinfo section.
+func module(t testing.TB, modinfo string) string {
+	t.Helper()
+	names := "\x00.modinfo\x00.shstrtab\x00"
+	const head, section = 64, 64
+	infoAt := head
+	namesAt := infoAt + len(modinfo)
+	tableAt := namesAt + len(names)
+	h := elf.Header64{
+		Type: uint16(elf.ET_REL), Machine: uint16(elf.EM_X86_64), Version: 1, Shoff: uint64(tableAt),
+		Ehsize: head, Shentsize: section, Shnum: 3, Shstrndx: 2,
+	}
+	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
+	var b bytes.Buffer
+	for _, part := range []any{
+		h, []byte(modinfo), []byte(names), elf.Section64{},
+		elf.Section64{Name: 1, Type: uint32(elf.SHT_PROGBITS), Off: uint64(infoAt), Size: uint64(len(modinfo))},
+		elf.Section64{Name: 10, Type: uint32(elf.SHT_STRTAB), Off: uint64(namesAt), Size: uint64(len(names))},
+	} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// vmlinux makes an ELF whose only segment is a note.
+func vmlinux(t testing.TB, name string, kind uint32) []byte {
+	t.Helper()
+	var note bytes.Buffer
+	for _, v := range []uint32{uint32(len(name)), 4, kind} {
+		_ = binary.Write(&note, binary.LittleEndian, v)
+	}
+	note.WriteString(name)
+	note.Write(make([]byte, -note.Len()&3))
+	note.WriteString("addr")
+	h := elf.Header64{
+		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64,
+		Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64,
+	}
+	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
+	var b bytes.Buffer
+	for _, part := range []any{h, elf.Prog64{
+		Type: uint32(elf.PT_NOTE), Off: 120, Filesz: uint64(note.Len()), Memsz: uint64(note.Len()),
+	}, note.Bytes(), make([]byte, 400)} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// bzImage wraps a gzipped kernel as the kernel's build does: gzip's own trailer ends in the size.
+func bzImage(t testing.TB, kernel []byte) []byte {
+	t.Helper()
+	payload := gz(t, kernel)
+	b := make([]byte, 1024, 1024+len(payload))
+	b[offSetupSects] = 1
+	copy(b[offHeaderMagic:], "HdrS")
+	binary.LittleEndian.PutUint16(b[offVersion:], 0x20f)
+	binary.LittleEndian.PutUint32(b[offPayloadLength:], uint32(len(payload)))
+	return append(b, payload...)
+}
+
+func kernelDeb(t testing.TB, vmlinuz []byte, modules ...entry) io.Reader {
+	t.Helper()
+	entries := []entry{e("./boot/vmlinuz-6.1-test=" + string(vmlinuz)),
+		e("./lib/modules/6.1-test/modules.builtin=kernel/drivers/virtio/virtio.ko\n")}
+	r, err := deb(t, "linux-image", "", nil, append(entries, modules...)...).Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func allModules(t testing.TB) []entry {
+	var all []entry
+	for _, name := range initramfs.Wanted {
+		all = append(all, e("./lib/modules/6.1-test/kernel/"+strings.ReplaceAll(name, "_", "-")+".ko="+
+			module(t, "depends=ring,virtio\x00name="+name+"\x00")))
+	}
+	return append(all, e("./lib/modules/6.1-test/kernel/ring.ko="+module(t, "depends=\x00name=ring\x00")),
+		e("./lib/modules/6.1-test/kernel/unused.ko="+module(t, "name=unused\x00")),
+		e("./lib/modules/6.1-test/kernel/drivers/gpu/x.ko=not even a module"))
+}
+
+func TestExtractKernel(t *testing.T) {
+	elfKernel := vmlinux(t, "Xen\x00", 18)
+	for name, c := range map[string]struct {
+		bz, want []byte
+		file     string
+	}{
+		"with a PVH entry point":    {bzImage(t, elfKernel), elfKernel, "vmlinux"},
+		"without":                   {bzImage(t, vmlinux(t, "Xen\x00", 6)), bzImage(t, vmlinux(t, "Xen\x00", 6)), "vmlinuz"},
+		"with a note of GNU's only": {bzImage(t, vmlinux(t, "GNU\x00", 18)), bzImage(t, vmlinux(t, "GNU\x00", 18)), "vmlinuz"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			k, err := ExtractKernel(context.Background(), kernelDeb(t, c.bz, allModules(t)...), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k.Release != "6.1-test" || k.Image != filepath.Join(dir, c.file) {
+				t.Errorf("got %+v", k)
+			}
+			if got, err := os.ReadFile(k.Image); err != nil || !bytes.Equal(got, c.want) {
+				t.Errorf("the kernel is not the package's (%v)", err)
+			}
+			want := []string{"ring.ko"}
+			for _, m := range initramfs.Wanted {
+				want = append(want, m+".ko")
+			}
+			var got []string
+			for _, m := range k.Modules {
+				got = append(got, filepath.Base(m))
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Error(d)
+			}
+			left, err := os.ReadDir(dir)
+			if err != nil || len(left) != len(want)+1 {
+				t.Errorf("the folder has %d files, want %d (%v)", len(left), len(want)+1, err)
+			}
+		})
+	}
+}
+
+func TestExtractKernelRefuses(t *testing.T) {
+	good := bzImage(t, vmlinux(t, "Xen\x00", 18))
+	noKernel, err := deb(t, "linux-image-amd64", "", nil, e("./usr/share/doc/x=1")).Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		name string
+		deb  io.Reader
+		want string
+	}{
+		{"metapackage", noKernel, "no /boot/vmlinuz-RELEASE"},
+		{"no modules", kernelDeb(t, good), "virtio_pci is neither"},
+		{"no bzImage", kernelDeb(t, bytes.Repeat([]byte("x"), 4096), allModules(t)...), "no bzImage"},
+		{"cut payload", kernelDeb(t, good[:len(good)-5], allModules(t)...), "payload"},
+		{"a module that is none", kernelDeb(t, good, e("./lib/modules/6.1-test/kernel/fs/x.ko=rubbish")), "fs/x.ko"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := ExtractKernel(context.Background(), c.deb, t.TempDir())
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want …%s…", err, c.want)
+			}
+		})
+	}
+}
+
+// FuzzKernel: a bzImage and the ELF in it come out of a package.
+func FuzzKernel(f *testing.F) {
+	f.Add(bzImage(f, vmlinux(f, "Xen\x00", 18)))
+	f.Add(vmlinux(f, "Xen\x00", 18))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := hasPVH(bytes.NewReader(raw)); err == nil && !bytes.Contains(raw, []byte("Xen\x00")) {
+			t.Error("found an entry point that is not there")
+		}
+		r, size, err := bzPayload(bytes.NewReader(raw))
+		if err != nil {
+			return
+		}
+		if size > maxVmlinux || size <= 0 {
+			t.Errorf("payload of %d bytes", size)
+		}
+		z, err := decompress(r)
+		if err != nil {
+			return
+		}
+		defer z.Close()
+		if _, err := io.CopyN(io.Discard, z, min(size, 1<<20)); err != nil && errors.Is(err, io.ErrNoProgress) {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,42 @@
+package image
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/diskfs/go-diskfs/backend/file"
+	"github.com/diskfs/go-diskfs/filesystem/ext4"
+	"github.com/google/uuid"
+)
+
+// Scratch makes the build's own disk: an empty ext4 on a sparse file of that size.
+func Scratch(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("scratch disk: %w", err)
+	}
+	if err := makeExt4(f, size); err != nil {
+		f.Close()
+		os.Remove(path)
+		return fmt.Errorf("scratch disk: %w", err)
+	}
+	return f.Close()
+}
+
+func makeExt4(f *os.File, size int64) error {
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	id := uuid.MustParse(guid("scratch"))
+	_, err := ext4.Create(file.New(f, false), size, 0, sectorSize, &ext4.Params{
+		UUID:            &id,
+		SectorsPerBlock: 8,
+		VolumeName:      "scratch",
+		Checksum:        true,
+		// No journal: nothing on this disk outlives the guest. No room to grow: go-diskfs lays it out for 1 KiB blocks only.
+		Features: []ext4.FeatureOpt{
+			ext4.WithFeatureHasJournal(false), ext4.WithFeatureReservedGDTBlocksForExpansion(false),
+		},
+	})
+	return err
+}

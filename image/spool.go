@@ -1,0 +1,54 @@
+package image
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+)
+
+// spool is an unlinked temporary file that holds the contents of a tree while it is being made. Several goroutines
+// may add to it: each reserves its range first, so that where a file lies there says nothing about the result.
+type spool struct {
+	f   *os.File
+	end atomic.Int64
+}
+
+func newSpool(dir string) (*spool, error) {
+	f, err := os.CreateTemp(dir, "image-spool-*")
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	// Unlinked at once: nothing is left behind however this process ends.
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return &spool{f: f}, nil
+}
+
+func (s *spool) Close() error { return s.f.Close() }
+
+// add copies exactly size bytes and returns where to read them again.
+func (s *spool) add(r io.Reader, size int64) (content, error) {
+	if size == 0 {
+		return nil, nil
+	}
+	off := s.end.Add(size) - size
+	n, err := io.CopyN(io.NewOffsetWriter(s.f, off), r, size)
+	if err != nil {
+		return nil, fmt.Errorf("after %d of %d bytes: %w", n, size, err)
+	}
+	return section(s.f, off, size), nil
+}
+
+// addAll copies all of r, whose size nobody knows yet. It must not run beside other calls.
+func (s *spool) addAll(r io.Reader, limit int64) (content, int64, error) {
+	off := s.end.Load()
+	n, err := io.Copy(io.NewOffsetWriter(s.f, off), io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
+	}
+	s.end.Add(n)
+	return section(s.f, off, n), n, err
+}
