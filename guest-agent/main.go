@@ -1,0 +1,89 @@
+// The guest-agent is the program that works inside the jar: it speaks the wire protocol on its standard input and
+// output, runs stages, hashes what they made, writes it to the output disk, and looks for leaks.
+//
+// It knows Linux and the layout of the guest. It refuses to know SSH, which merely carries its bytes, and what the
+// stages build. It must run in a Debian that is only half configured: static, no passwd entry, no ld.so.cache, and
+// not as PID 1.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const usage = `usage: agent serve          speak with the host on stdin and stdout
+       agent shell SPEC     a shell for a person, as a stage would have it
+`
+
+func main() {
+	syscall.Umask(0o022)
+	j, err := thisJar()
+	if err != nil {
+		die(err)
+	}
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "serve":
+		if err := serve(j, os.Stdin, os.Stdout); err != nil {
+			die(err)
+		}
+	case len(os.Args) == 3 && os.Args[1] == "shell":
+		die(shell(j, os.Args[2])) // replaces this process unless it cannot
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+}
+
+func die(err error) {
+	fmt.Fprintln(os.Stderr, "agent:", err)
+	os.Exit(1)
+}
+
+// jar is where things are in the guest.
+type jar struct {
+	state  string              // the agent's own folder, root's alone
+	build  string              // the stages' folder
+	inputs string              // where the input disk is mounted
+	tmp    []string            // emptied before every stage
+	disks  string              // a folder of plain files in place of disks; empty: look in /sys/block
+	user   *syscall.Credential // who runs the stages; nil: whoever runs the agent
+	power  func() error        // ends the machine
+}
+
+// testJar names the folder that takes the place of the guest's root when the agent is tried on another machine.
+const testJar = "BELLJAR_TEST_JAR"
+
+// thisJar is the guest, or a folder for tests. On any other machine the agent does not start: it empties /tmp.
+func thisJar() (*jar, error) {
+	if dir := os.Getenv(testJar); dir != "" {
+		return folderJar(dir), nil
+	}
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	if filepath.Dir(exe) != "/belljar" {
+		return nil, fmt.Errorf("this program works in a Belljar guest only, as /belljar/agent, not as %s", exe)
+	}
+	return &jar{
+		state: "/belljar", build: "/build", inputs: "/inputs", tmp: []string{"/tmp", "/var/tmp", "/dev/shm"},
+		user:  guestUser(),
+		power: powerOff,
+	}, nil
+}
+
+// guestUser is build by number: a half-configured guest has no passwd entry to look it up in.
+func guestUser() *syscall.Credential {
+	return &syscall.Credential{Uid: 1000, Gid: 1000, Groups: []uint32{}}
+}
+
+// folderJar puts the whole jar below a folder and changes no user.
+func folderJar(dir string) *jar {
+	return &jar{
+		state: dir + "/belljar", build: dir + "/build", inputs: dir + "/inputs", tmp: []string{dir + "/tmp"},
+		disks: dir + "/disks",
+		power: func() error { return os.WriteFile(dir+"/belljar/poweroff", nil, 0o644) },
+	}
+}
