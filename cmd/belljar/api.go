@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/belljar/belljar/pipeline"
+	"github.com/belljar/belljar/specs"
+)
+
+// api is what the commands call. Tests put their own functions here.
+type api struct {
+	doctor func(context.Context, pipeline.Config) ([]pipeline.Check, error)
+	lock   func(context.Context, pipeline.Config, pipeline.LockOptions) (*pipeline.LockResult, error)
+	fetch  func(context.Context, pipeline.Config, pipeline.FetchOptions) (*pipeline.FetchResult, error)
+	build  func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.BuildResult, error)
+	shell  func(context.Context, pipeline.Config, pipeline.BuildOptions,
+		io.Reader, io.Writer, pipeline.ShellIO) error
+	shellInto func(context.Context, pipeline.Config, string, io.Reader, io.Writer, pipeline.ShellIO) error
+	smoke     func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error)
+	runs      func(pipeline.Config) ([]pipeline.RunInfo, error)
+	logs      func(ctx context.Context, cfg pipeline.Config, id, part string, follow bool, w io.Writer) error
+	clean     func(context.Context, pipeline.Config, pipeline.CleanOptions) (*pipeline.CleanResult, error)
+	specs     func() []string // names of the shipped specs, for completion
+	guests    func() []string // names of the shipped guests, for completion
+}
+
+// defaultAPI is the pipeline itself.
+func defaultAPI() api {
+	return api{
+		doctor:    pipeline.Doctor,
+		lock:      pipeline.Lock,
+		fetch:     pipeline.Fetch,
+		build:     pipeline.Build,
+		shell:     pipeline.Shell,
+		shellInto: pipeline.ShellInto,
+		smoke:     pipeline.Smoke,
+		runs:      pipeline.Runs,
+		logs:      pipeline.Logs,
+		clean:     pipeline.Clean,
+		specs:     specs.Shipped,
+		guests:    specs.ShippedGuests,
+	}
+}

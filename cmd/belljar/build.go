@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/pipeline"
+	"github.com/belljar/belljar/vm"
+)
+
+func newBuild(e *env) *cobra.Command {
+	o := pipeline.BuildOptions{Accel: vm.Auto}
+	c := &cobra.Command{
+		Use:   "build SPEC",
+		Short: "Build a ROM in a sealed guest, boot it, and hand it over",
+		Long: `Build makes the guest's image, runs the spec's stages inside, boots the finished ROM in a second
+machine and, if that boot went well, puts ROM and record into the output folder. A build with nothing changed is
+answered from the cache.`,
+		Example: `  belljar build seabios
+  belljar build seabios --guest debian-bookworm-i686 --out /tmp/roms`,
+		Args:              arguments(1, 1, "a SPEC (shipped name or path)"),
+		ValidArgsFunction: e.completeSpec,
+		RunE: func(c *cobra.Command, args []string) error {
+			o.Spec = args[0]
+			return runBuild(c.Context(), o, e)
+		},
+	}
+	guestFlags(c, e, &o)
+	f := c.Flags()
+	f.StringVarP(&o.Out, "out", "o", "out", "`folder` for artifacts and record")
+	f.BoolVar(&o.NoCache, "no-cache", false, "run every stage, even if its result is known")
+	f.BoolVar(&o.Keep, "keep", false, "leave a guest whose stage failed running until Ctrl-C,\n"+
+		"for 'belljar shell RUN' from another terminal")
+	return c
+}
+
+// guestFlags are the flags that build and shell share: which guest, from which lock, on which accelerator.
+func guestFlags(c *cobra.Command, e *env, o *pipeline.BuildOptions) {
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.Guest, "guest", "", "build in this `guest` (default the spec's first)")
+	f.StringVar(&o.Lock, "lock", "", "the lock's `file` (default the spec's own)")
+	accelFlag(c, &o.Accel)
+	f.BoolVar(&o.Offline, "offline", false, "never use the network, not even to fill the store")
+	e.completeFlag(c, "guest", e.completeGuest)
+}
+
+func runBuild(ctx context.Context, o pipeline.BuildOptions, e *env) error {
+	r, err := e.api.build(ctx, e.cfg, o)
+	if err != nil {
+		failure := inRun{error: err}
+		if r != nil {
+			failure.run = r.Run
+		}
+		// A kept guest is ended by Ctrl-C: the failure came before that, and is what is to be told.
+		failure.before = o.Keep && fault.KindOf(err) == fault.Build && !errors.Is(err, context.Canceled)
+		return failure
+	}
+	e.screen.result("build", r, func(p *printer) { p.built(r) })
+	return nil
+}
+
+// inRun says in which run an error happened, so that its logs can be named.
+type inRun struct {
+	error
+	run    string // its id, if it got so far
+	before bool   // it happened before any signal came
+}
+
+func (e inRun) Unwrap() error { return e.error }
+
+// RunID is the run's id.
+func (e inRun) RunID() string { return e.run }

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/pipeline"
+)
+
+// fakeMain is belljar with a pipeline that plays the scenario named by $SCENARIO; $PACE slows its events down.
+func fakeMain() {
+	pace, _ := time.ParseDuration(os.Getenv("PACE"))
+	std := streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	os.Exit(run(context.Background(), os.Args[1:], std, fakeAPI(os.Getenv("SCENARIO"), pace)))
+}
+
+var fakeRun = pipeline.RunInfo{
+	ID: "20260102-030405-k3x7", What: "build seabios", State: "failed", Phase: "stage", Error: "script exited 3\nsecond line",
+	Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Ended: time.Date(2026, 1, 2, 3, 5, 7, 0, time.UTC),
+}
+
+func fakeResult() *pipeline.BuildResult {
+	return &pipeline.BuildResult{
+		Run: fakeRun.ID, Spec: "seabios", Guest: "debian-bookworm-x86_64", Accel: "tcg",
+		Artifacts: []pipeline.Artifact{{
+			Name: "bios-256k.bin", Path: "out/bios-256k.bin", Size: 262144,
+			SHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		}},
+		Verdicts: []pipeline.Verdict{
+			{Test: "q35", Pass: true, Text: "banner, then the boot sector's line", Took: 2100 * time.Millisecond},
+		},
+		Record: "out/record.json",
+		Parts: []pipeline.Part{
+			{Phase: pipeline.PhaseFetch, Took: 1234 * time.Millisecond},
+			{Phase: pipeline.PhaseStage, Name: "build", Took: 62 * time.Second},
+		},
+		Took: 65 * time.Second,
+	}
+}
+
+// fakeError is what a scenario of that name ends with.
+func fakeError(scenario string) error {
+	deep := fault.New(fault.Build, "", "script exited 3").
+		WithRemedy("look around with 'belljar build --keep' and 'belljar shell'").
+		WithEvidence("the last lines of the stage", "cc -O2 -c a.c\na.c:1:\x1b[31m error\x1b[0m: no\a\n")
+	switch scenario {
+	case "usage":
+		return fault.New(fault.Usage, "out", "not a folder")
+	case "input":
+		return fault.New(fault.Input, "read lock", "no digest for libc6")
+	case "host":
+		return fault.New(fault.Host, "start QEMU", "not found").WithRemedy("install qemu-system-x86")
+	case "guest":
+		return fault.New(fault.Guest, "boot", "kernel panic").WithEvidence("console", "Kernel panic - not syncing")
+	case "build":
+		outer := fault.New(fault.Build, "stage build", "%w", deep)
+		return outer.WithRemedy("%s", deep.Remedy).WithEvidence("reproduce", "qemu-system-x86_64 -M q35").
+			WithEvidence("again", deep.Evidence[0].Text)
+	case "smoke":
+		return fault.New(fault.Smoke, "smoke q35", "silence for 20s")
+	case "internal":
+		return errors.New("index out of range")
+	}
+	return nil
+}
+
+// fakeAPI plays one scenario, whatever the command.
+func fakeAPI(scenario string, pace time.Duration) api {
+	err := fakeError(scenario)
+	return api{
+		doctor: func(context.Context, pipeline.Config) ([]pipeline.Check, error) {
+			checks := []pipeline.Check{{Name: "qemu", State: "ok", Text: "QEMU 7.2.22"}}
+			if scenario == "broken-kvm" || scenario == "no-qemu" {
+				checks = append(checks, pipeline.Check{Name: "accelerator", State: "warn", Text: "KVM does not work here; TCG will be used"})
+			}
+			if scenario == "no-qemu" {
+				checks[0] = pipeline.Check{Name: "qemu", State: "no", Text: "not found", Remedy: "apt-get install qemu-system-x86"}
+			}
+			return checks, err
+		},
+		lock: func(_ context.Context, _ pipeline.Config, o pipeline.LockOptions) (*pipeline.LockResult, error) {
+			r := &pipeline.LockResult{Path: o.Spec + ".lock.json", Packages: 171, Bytes: 123456789}
+			if scenario == "changed" {
+				r.Written, r.Changes = true, []string{"libc6 2.36-9 -> 2.36-10"}
+			}
+			return r, err
+		},
+		fetch: func(context.Context, pipeline.Config, pipeline.FetchOptions) (*pipeline.FetchResult, error) {
+			return &pipeline.FetchResult{Files: 171, Bytes: 123456789}, err
+		},
+		build: func(ctx context.Context, cfg pipeline.Config, o pipeline.BuildOptions) (*pipeline.BuildResult, error) {
+			return fakeBuild(ctx, cfg, scenario, pace)
+		},
+		shell: func(_ context.Context, cfg pipeline.Config, o pipeline.BuildOptions, in io.Reader, out io.Writer, _ pipeline.ShellIO) error {
+			return fakeShell(cfg, "guest of "+o.Spec, in, out)
+		},
+		shellInto: func(_ context.Context, cfg pipeline.Config, id string, in io.Reader, out io.Writer, _ pipeline.ShellIO) error {
+			return fakeShell(cfg, "kept "+id, in, out)
+		},
+		smoke: func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error) {
+			return []pipeline.Verdict{{Test: "q35", Pass: scenario != "fails", Text: "the text", Took: time.Second}}, err
+		},
+		runs: func(pipeline.Config) ([]pipeline.RunInfo, error) { return []pipeline.RunInfo{fakeRun}, err },
+		logs: func(_ context.Context, _ pipeline.Config, id, part string, follow bool, w io.Writer) error {
+			fmt.Fprintf(w, "run %s part %q follow %v\nraw \x1b[1m byte\n", id, part, follow)
+			return err
+		},
+		clean: func(_ context.Context, _ pipeline.Config, o pipeline.CleanOptions) (*pipeline.CleanResult, error) {
+			return &pipeline.CleanResult{Runs: int(o.OlderThan.Hours()), Objects: 1, Bytes: 2048}, err
+		},
+		specs:  func() []string { return []string{"seabios"} },
+		guests: func() []string { return []string{"debian-bookworm-i686", "debian-bookworm-x86_64"} },
+	}
+}
+
+func fakeShell(cfg pipeline.Config, what string, in io.Reader, out io.Writer) error {
+	cfg.Report(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseBoot})
+	cfg.Report(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseBoot})
+	line, _ := bufio.NewReader(in).ReadString('\n')
+	fmt.Fprintf(out, "%s: %s", what, line)
+	return nil
+}
+
+// fakeBuild reports a build's events, one every pace.
+func fakeBuild(ctx context.Context, cfg pipeline.Config, scenario string, pace time.Duration) (*pipeline.BuildResult, error) {
+	r := fakeResult()
+	if scenario == "cached" {
+		r.Cached, r.Run, r.Took = true, "", 120*time.Millisecond
+		return r, nil
+	}
+	if scenario == "keep" {
+		cfg.Report(pipeline.Event{Kind: pipeline.Warning, Text: "the guest is kept"})
+		fmt.Fprintln(os.Stderr, "pid "+strconv.Itoa(os.Getpid()))
+		<-ctx.Done()
+		return &pipeline.BuildResult{Run: fakeRun.ID}, fakeError("build")
+	}
+	if scenario == "hang" {
+		cfg.Report(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseStage, Name: "build"})
+		fmt.Fprintln(os.Stderr, "pid "+strconv.Itoa(os.Getpid()))
+		<-ctx.Done()
+		time.Sleep(pace) // the time that cleaning up takes
+		return &pipeline.BuildResult{Run: fakeRun.ID}, fault.New(fault.Guest, "stage build", "%w", ctx.Err()).WithRemedy("do not say this")
+	}
+	err := fakeError(scenario)
+	for _, ev := range fakeEvents(err == nil) {
+		if pace > 0 {
+			select {
+			case <-ctx.Done():
+				return &pipeline.BuildResult{Run: fakeRun.ID}, ctx.Err()
+			case <-time.After(pace):
+			}
+		}
+		cfg.Report(ev)
+	}
+	if err != nil {
+		return &pipeline.BuildResult{Run: fakeRun.ID}, err
+	}
+	return r, nil
+}
+
+// fakeEvents are a build's events; an unhappy one ends within its stage.
+func fakeEvents(happy bool) []pipeline.Event {
+	var evs []pipeline.Event
+	add := func(ev pipeline.Event) { evs = append(evs, ev) }
+	add(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseFetch, Text: "171 files, 118 MiB"})
+	for i := range 20 {
+		add(pipeline.Event{Kind: pipeline.Progress, Phase: pipeline.PhaseFetch, Done: int64(i) << 22, Total: 20 << 22, Unit: "bytes"})
+	}
+	add(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseFetch, Text: "all there", Took: 4200 * time.Millisecond})
+	add(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseAccel, Text: "does KVM work?"})
+	add(pipeline.Event{Kind: pipeline.Warning, Phase: pipeline.PhaseAccel, Text: "KVM does not work here: a kernel did not boot within 10s. TCG is used"})
+	add(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseAccel, Text: "TCG", Took: 10 * time.Second})
+	add(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseStage, Name: "build", Text: "SeaBIOS for QEMU"})
+	for i := range 20 {
+		add(pipeline.Event{
+			Kind: pipeline.LogLine, Phase: pipeline.PhaseStage, Name: "build",
+			Text: fmt.Sprintf("  Compiling to assembler \x1b[1mout/src/file%d.o\x1b[0m\twith a rather long line that goes on and on until it must be cut", i),
+		})
+	}
+	if !happy {
+		return evs
+	}
+	add(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseStage, Name: "build", Text: "bios-256k.bin", Took: 62 * time.Second})
+	add(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseSmoke, Name: "q35", Text: "boot it"})
+	add(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseSmoke, Name: "q35", Text: "pass", Took: 2100 * time.Millisecond})
+	return evs
+}

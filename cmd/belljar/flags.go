@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belljar/belljar/vm"
+)
+
+// accel is a flag's value that takes auto, kvm or tcg and nothing else.
+type accel vm.Accel
+
+func (a *accel) String() string { return string(*a) }
+func (a *accel) Type() string   { return "accel" }
+func (a *accel) Set(s string) error {
+	switch vm.Accel(s) {
+	case vm.Auto, vm.KVM, vm.TCG:
+		*a = accel(s)
+		return nil
+	}
+	return fmt.Errorf("must be auto, kvm or tcg")
+}
+
+func accelFlag(c *cobra.Command, to *vm.Accel) {
+	c.Flags().Var((*accel)(to), "accel", "`auto|kvm|tcg`; auto takes KVM where it is proven to work")
+	values := []string{"auto", "kvm", "tcg"}
+	must(c.RegisterFlagCompletionFunc("accel", cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// age is a flag's value: a duration that may be given in days.
+type age time.Duration
+
+func (a *age) Type() string { return "age" }
+
+func (a *age) String() string {
+	d := time.Duration(*a)
+	if day := 24 * time.Hour; d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
+}
+
+func (a *age) Set(s string) error {
+	const most = 36500 // days: a century is for ever, and a time.Duration ends at 292 years
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || n > most {
+			return fmt.Errorf("must be an age such as 12h or 7d")
+		}
+		*a = age(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return fmt.Errorf("must be an age such as 12h or 7d")
+	}
+	*a = age(d)
+	return nil
+}
+
+// completeSpec offers the shipped specs, and files.
+func (e *env) completeSpec(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return e.api.specs(), cobra.ShellCompDirectiveDefault
+}
+
+func (e *env) completeGuest(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return e.api.guests(), cobra.ShellCompDirectiveDefault
+}
+
+// completeRun offers 'last' and the ids of runs, each with what it did.
+func (e *env) completeRun(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return append([]string{"last"}, e.runIDs()...), cobra.ShellCompDirectiveNoFileComp
+}
+
+// runIDs lists runs for the shell's completion, where the flags' hooks have not run: a failure is just no offer.
+func (e *env) runIDs() []string {
+	if e.cfg.Dir == "" {
+		dir, err := (&globals{}).folder(e.getenv)
+		if err != nil {
+			return nil
+		}
+		e.cfg.Dir = dir
+	}
+	runs, err := e.api.runs(e.cfg)
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for _, r := range runs {
+		ids = append(ids, r.ID+"\t"+r.What+", "+r.State)
+	}
+	return ids
+}
+
+func (e *env) completeFlag(c *cobra.Command, name string, f cobra.CompletionFunc) {
+	must(c.RegisterFlagCompletionFunc(name, f))
+}
+
+// must stands where only a wrong flag name in this program could fail.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// notNil makes an empty list of no list, so that JSON says [] and not null.
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

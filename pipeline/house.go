@@ -1,0 +1,140 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/fetch"
+	"github.com/belljar/belljar/specs"
+	"github.com/belljar/belljar/store"
+	"github.com/belljar/belljar/vm"
+	"github.com/belljar/belljar/vm/qemu"
+)
+
+// house is what the commands share: the store, the run folders, the machine maker, and who listens.
+type house struct {
+	Config
+	store   *store.Store
+	runs    *vm.Runs
+	backend *qemu.Backend
+}
+
+// open makes the folders that are missing and sweeps what dead runs left.
+func open(cfg Config) (*house, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fault.New(fault.Host, "open "+cfg.Dir, "%w", err).
+			WithRemedy("give a folder that you may write with --dir or BELLJAR_DIR")
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Dir = dir
+	st, err := store.Open(filepath.Join(dir, "store"))
+	if err != nil {
+		return nil, err
+	}
+	runs, err := vm.OpenRuns(filepath.Join(dir, "runs"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := runs.Sweep(); err != nil {
+		return nil, err
+	}
+	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}}, nil
+}
+
+func (h *house) fetcher() (*fetch.Fetcher, error) {
+	mirrors, err := fetch.DefaultMirrors(h.Config.Config, h.Mirrors...)
+	if err != nil {
+		return nil, err
+	}
+	return fetch.New(h.store, mirrors), nil
+}
+
+// report tells who listens, and stamps the time.
+func (h *house) report(e Event) {
+	if h.Report != nil {
+		e.Time = time.Now()
+		h.Report(e)
+	}
+}
+
+func (h *house) note(p Phase, text string) { h.report(Event{Kind: Note, Phase: p, Text: text}) }
+
+// phase runs one part of the work between its start and its end, and times it. work returns what came of it.
+func (h *house) phase(p Phase, name, text string, work func() (string, error)) (Part, error) {
+	start := time.Now()
+	h.report(Event{Kind: PhaseStart, Phase: p, Name: name, Text: text})
+	came, err := work()
+	part := Part{Phase: p, Name: name, Took: time.Since(start)}
+	if err == nil {
+		h.report(Event{Kind: PhaseEnd, Phase: p, Name: name, Text: came, Took: part.Took})
+	}
+	return part, err
+}
+
+// plan is a spec with its lock, for one guest: what every command but 'lock' begins with.
+type plan struct {
+	loaded *specs.Loaded
+	lock   *specs.Lock
+	guest  *specs.Guest
+	locked *specs.LockedGuest
+}
+
+func makePlan(spec, lockPath, guest string) (*plan, error) {
+	loaded, err := specs.Load(spec)
+	if err != nil {
+		return nil, err
+	}
+	g, err := loaded.Guest(guest)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := specs.LoadLock(loaded, lockPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock.Matches(loaded); err != nil {
+		return nil, err
+	}
+	locked := lock.Guests[g.Name]
+	if locked == nil {
+		return nil, fault.New(fault.Input, "lock of "+loaded.Spec.Name, "it has no guest %s", g.Name).
+			WithRemedy("run: belljar lock %s", spec)
+	}
+	return &plan{loaded, lock, g, locked}, nil
+}
+
+// cause is the reason why ctx ended, or err where it has not: a guest that panics cancels what talks to it,
+// and the panic is what the user has to hear of.
+func cause(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// diskFull sees to it that a full disk is told as the host's fault, with its remedy, whichever of the many writers of
+// disks and logs met it.
+func diskFull(err error, dir string) error {
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if kind := fault.KindOf(err); kind != fault.Unknown && kind != fault.Host {
+		return err
+	}
+	for _, e := range fault.Chain(err) {
+		if e.Remedy != "" {
+			return err
+		}
+	}
+	return fault.New(fault.Host, "", "%w", err).
+		WithRemedy("make room on the disk of %s (belljar clean does), or give another folder with --dir", dir)
+}

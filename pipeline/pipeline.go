@@ -1,0 +1,145 @@
+// Package pipeline knows the order of work, from lock to record, and is the one place that knows all the others.
+//
+// Each exported function is one command of the program. It reports what it does as events and returns what came of
+// it as a plain value; it prints nothing and exits nowhere.
+package pipeline
+
+import (
+	"time"
+
+	"github.com/belljar/belljar/vm"
+)
+
+// Config is where things are and who listens: the same for every command.
+type Config struct {
+	Dir     string   // Belljar's own folder: store, runs, what was learnt of this host
+	Mirrors []string // Debian mirrors given by hand; empty: the machine's own, then the config file's, then the snapshot archive
+	Config  string   // path of the config file
+	Version string   // of this program
+	Report  Reporter // may be nil
+}
+
+// LockOptions are those of 'belljar lock'.
+type LockOptions struct {
+	Spec string // shipped name or path
+	Path string // of the lock; empty: beside the spec, or for a shipped spec in the current folder
+}
+
+// LockResult is what locking came to.
+type LockResult struct {
+	Path     string   `json:"path"`
+	Written  bool     `json:"written"`
+	Changes  []string `json:"changes"` // package by package, against the lock that stood there before
+	Packages int      `json:"packages"`
+	Bytes    int64    `json:"bytes"`
+}
+
+// FetchOptions are those of 'belljar fetch'.
+type FetchOptions struct {
+	Spec  string
+	Lock  string // path of the lock; empty: the spec's own
+	Guest string // empty: all guests of the lock
+}
+
+// FetchResult is what fetching came to.
+type FetchResult struct {
+	Files   int   `json:"files"`
+	Bytes   int64 `json:"bytes"`
+	Fetched int   `json:"fetched"` // files that were not in the store before
+}
+
+// BuildOptions are those of 'belljar build' and, as far as they fit, of 'belljar shell'.
+type BuildOptions struct {
+	Spec    string
+	Lock    string
+	Guest   string   // empty: the spec's first
+	Out     string   // folder for artifacts and record
+	Accel   vm.Accel // auto, kvm or tcg
+	Offline bool     // never use the network, even to fill the store
+	NoCache bool     // run every stage even if its result is known
+	Keep    bool     // leave a failed guest running until interrupted
+}
+
+// BuildResult is what a build came to.
+type BuildResult struct {
+	Run       string        `json:"run,omitempty"` // id of the run; empty when all came from the cache
+	Spec      string        `json:"spec"`
+	Guest     string        `json:"guest"`
+	Cached    bool          `json:"cached"`
+	Accel     string        `json:"accel"`
+	Artifacts []Artifact    `json:"artifacts"`
+	Verdicts  []Verdict     `json:"verdicts"`
+	Record    string        `json:"record"` // path
+	Parts     []Part        `json:"parts"`
+	Took      time.Duration `json:"took_ns"`
+}
+
+// Artifact is a file that was handed over.
+type Artifact struct {
+	Name   string `json:"name"`
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// Verdict is the outcome of one smoke test.
+type Verdict struct {
+	Test string        `json:"test"`
+	Pass bool          `json:"pass"`
+	Text string        `json:"text"`
+	Took time.Duration `json:"took_ns"`
+}
+
+// Part is how long one phase took.
+type Part struct {
+	Phase Phase         `json:"phase"`
+	Name  string        `json:"name,omitempty"`
+	Took  time.Duration `json:"took_ns"`
+}
+
+// Check is one line of 'belljar doctor'.
+type Check struct {
+	Name   string `json:"name"`
+	State  string `json:"state"` // ok, warn or no
+	Text   string `json:"text"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// RunInfo is one line of 'belljar runs'.
+type RunInfo struct {
+	ID      string    `json:"id"`
+	What    string    `json:"what"`
+	State   string    `json:"state"` // running, ok, failed, interrupted or dead
+	Phase   string    `json:"phase,omitempty"`
+	Error   string    `json:"error,omitempty"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+}
+
+// ShellIO is the terminal of 'belljar shell'.
+type ShellIO struct {
+	Term          string // $TERM
+	Width, Height int
+}
+
+// SmokeOptions are those of 'belljar smoke'.
+type SmokeOptions struct {
+	Spec  string
+	ROM   string // path of the ROM to boot in place of the spec's artifact
+	Accel vm.Accel
+}
+
+// CleanOptions are those of 'belljar clean'.
+type CleanOptions struct {
+	All       bool // live runs excepted, every run folder; otherwise only those older than OlderThan
+	Store     bool // empty the store as well
+	OlderThan time.Duration
+	DryRun    bool
+}
+
+// CleanResult is what cleaning came to.
+type CleanResult struct {
+	Runs    int   `json:"runs"`
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}

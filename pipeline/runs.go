@@ -1,0 +1,206 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/store"
+	"github.com/belljar/belljar/vm"
+)
+
+// Runs lists the runs that left a folder, oldest first.
+func Runs(cfg Config) ([]RunInfo, error) {
+	h, err := open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := h.runs.List()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]RunInfo, 0, len(infos))
+	for _, i := range infos {
+		all = append(all, RunInfo{ID: i.ID, What: i.What, State: string(i.State), Phase: i.Phase, Error: i.Error, Started: i.Started, Ended: i.Ended})
+	}
+	return all, nil
+}
+
+// Logs copies a run's logs to w: the one named part ('run', or a machine's folder with its log: 'stage-build/console'),
+// or all of them under headings. With follow it waits for more until the run has ended.
+func Logs(ctx context.Context, cfg Config, id, part string, follow bool, w io.Writer) error {
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	root, err := h.runPath(id)
+	if err != nil {
+		return err
+	}
+	logs, err := logsIn(root)
+	if err != nil {
+		return err
+	}
+	if part == "" && !follow {
+		for _, name := range logs {
+			fmt.Fprintf(w, "==> %s <==\n", name)
+			if err := copyLog(ctx, filepath.Join(root, name+".log"), w); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if part == "" {
+		part = "run"
+	}
+	if !slices.Contains(logs, part) {
+		return fault.New(fault.Usage, "logs of "+filepath.Base(root), "no part %q; there is: %s", part, strings.Join(logs, ", "))
+	}
+	path := filepath.Join(root, part+".log")
+	if !follow {
+		return copyLog(ctx, path, w)
+	}
+	return h.followLog(ctx, filepath.Base(root), path, w)
+}
+
+// runPath finds a run by its id, a part of it, or 'last'.
+func (h *house) runPath(id string) (string, error) {
+	if id == "last" {
+		all, err := h.runs.List()
+		if err != nil {
+			return "", err
+		}
+		if len(all) == 0 {
+			return "", fault.New(fault.Usage, "runs", "there is none yet").WithRemedy("run: belljar build seabios")
+		}
+		id = all[len(all)-1].ID
+	}
+	return h.runs.Path(id)
+}
+
+func logsIn(root string) ([]string, error) {
+	var logs []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == ".log" {
+			rel, _ := filepath.Rel(root, path) // below root, by construction
+			logs = append(logs, strings.TrimSuffix(rel, ".log"))
+		}
+		return err
+	})
+	return logs, err
+}
+
+func copyLog(ctx context.Context, path string, w io.Writer) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fault.New(fault.Host, "read log", "%w", err)
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return errors.Join(err, ctx.Err())
+}
+
+// followLog copies what a log grows by until its run is over.
+func (h *house) followLog(ctx context.Context, id, path string, w io.Writer) error {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for ctx.Err() == nil && h.alive(id) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	r, err := vm.Follow(path, gone)
+	if err != nil {
+		return fault.New(fault.Host, "read log", "%w", err)
+	}
+	defer r.Close()
+	_, err = io.Copy(w, r)
+	return errors.Join(err, ctx.Err())
+}
+
+func (h *house) alive(id string) bool {
+	all, err := h.runs.List()
+	return err == nil && slices.ContainsFunc(all, func(i vm.Info) bool { return i.ID == id && i.State == vm.Running })
+}
+
+// Clean removes the folders of ended runs, and with Store empties the store: every object, and every result that is
+// remembered. What is needed again is fetched and built again.
+func Clean(ctx context.Context, cfg Config, o CleanOptions) (*CleanResult, error) {
+	h, err := open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	res := &CleanResult{}
+	all, err := h.runs.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range all {
+		if i.State == vm.Running || !o.All && time.Since(i.Started) < o.OlderThan {
+			continue
+		}
+		path, err := h.runs.Path(i.ID)
+		if err != nil {
+			return nil, err
+		}
+		res.Runs++
+		res.Bytes += folderSize(path)
+		if o.DryRun {
+			continue
+		}
+		if err := h.runs.Remove(i.ID); err != nil {
+			return nil, err
+		}
+	}
+	if !o.Store {
+		return res, nil
+	}
+	if o.DryRun {
+		u, err := h.store.Usage()
+		res.Objects, res.Bytes = u.Objects, res.Bytes+u.Disk
+		return res, err
+	}
+	got, err := h.store.Collect(ctx, func() (map[store.Digest]bool, error) { return nil, h.forget() })
+	res.Objects, res.Bytes = got.Objects, res.Bytes+got.Bytes
+	return res, err
+}
+
+// forget drops the names of all results, whose objects go next.
+func (h *house) forget() error {
+	for _, kind := range []string{"builds", "stages", "images", "bundles"} {
+		keys, err := h.store.List(kind)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := h.store.Unbind(kind, k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func folderSize(root string) int64 {
+	var n int64
+	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error { // an estimate for people
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
