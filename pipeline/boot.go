@@ -34,16 +34,18 @@ const sshPort = "belljar.ssh"
 // booted is a guest whose agent answers.
 type booted struct {
 	*provision.Session
-	guest vm.Guest
-	dir   string
-	ctx   context.Context // ends when the guest does, with the reason as its cause
-	stop  context.CancelCauseFunc
-	watch chan struct{} // closed when the console's watcher is done
+	guest  vm.Guest
+	dir    string
+	parent context.Context // the caller's
+	ctx    context.Context // ends when the guest does, with the reason as its cause
+	stop   context.CancelCauseFunc
+	watch  chan struct{} // closed when the console's watcher is done
 }
 
 // boot starts a guest with these disks and brings it to where stages can run.
 // While it lives its console is watched: a panic ends what is going on, and is what the user hears of.
-func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, phase Phase, name string) (_ *booted, err error) {
+func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, phase Phase, name string,
+) (_ *booted, err error) {
 	keys, err := provision.NewKeys(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -64,7 +66,7 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	if err != nil {
 		return nil, err
 	}
-	g := &booted{guest: guest, dir: dir, watch: make(chan struct{})}
+	g := &booted{guest: guest, dir: dir, parent: ctx, watch: make(chan struct{})}
 	g.ctx, g.stop = context.WithCancelCause(ctx)
 	go g.watchConsole(func(line string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line}) })
 	defer func() {
@@ -86,7 +88,36 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	if err != nil {
 		return nil, err
 	}
+	go g.pulse()
 	return g, nil
+}
+
+// How often a guest is asked for a sign of life, and how long none may come. Once in some forty emulated guests was
+// seen to stand still for ever with nothing on its console; a busy one answers within seconds.
+const (
+	pulseEvery = 3 * time.Second
+	pulseLost  = 90 * time.Second
+)
+
+// pulse ends what is going on in a guest that hangs. The questions also wake one that has missed an interrupt.
+func (g *booted) pulse() {
+	lost := fault.New(fault.Guest, "guest", "it hangs: no answer to SSH for %s", pulseLost)
+	for g.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeoutCause(g.ctx, pulseLost, lost)
+		err := g.Ping(ctx)
+		cancel()
+		if errors.Is(err, lost) {
+			g.stop(lost)
+			return
+		}
+		if err != nil {
+			return // the connection broke: whoever uses it says so
+		}
+		select {
+		case <-g.ctx.Done():
+		case <-time.After(pulseEvery):
+		}
+	}
 }
 
 // serials names the disks that the guest's init waits for.
@@ -136,9 +167,20 @@ func (g *booted) watchConsole(line func(string)) {
 			})
 		}
 	})
-	if trouble == "" && err == nil {
-		g.stop(fault.New(fault.Guest, "guest", "it went away"))
+	switch {
+	case trouble != "":
+		g.stop(fault.New(fault.Guest, "guest", "its console says: %s", trouble)) // there is no more to wait for
+	case err == nil:
+		g.stop(gone(g.guest))
 	}
+}
+
+// gone says why the machine ended: QEMU's own death is the host's fault.
+func gone(g vm.Guest) error {
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return fault.New(fault.Guest, "guest", "it went away")
 }
 
 // inTrouble are the lines after which nothing good comes: the kernel's or Belljar's own init's last words. Stalls and
@@ -147,14 +189,16 @@ var inTrouble = regexp.MustCompile(`Kernel panic - not syncing|\bOops: |\bBUG: (
 
 // explain replaces an error that is only a consequence by its cause, and adds what the guest's side printed.
 func (g *booted) explain(err error) error {
-	err = cause(g.ctx, err)
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	kind := fault.KindOf(err)
 	if kind != fault.Guest && kind != fault.Host && kind != fault.Unknown {
-		return err
+		return err // the build's own, whatever became of the guest since
 	}
+	g.settle()
+	if g.parent.Err() != nil {
+		return cause(g.parent, err)
+	}
+	err = cause(g.ctx, err)
+	kind = fault.KindOf(err)
 	if kind == fault.Unknown {
 		kind = fault.Guest
 	}
@@ -165,6 +209,14 @@ func (g *booted) explain(err error) error {
 		return e.WithEvidence("the same machine by hand", x.CommandLine())
 	}
 	return e
+}
+
+// settle waits a moment for what the console has to say: a panic breaks the connection before its line has been read.
+func (g *booted) settle() {
+	select {
+	case <-g.ctx.Done():
+	case <-time.After(time.Second):
+	}
 }
 
 // Close ends the guest: its agent is asked first, then QEMU.

@@ -48,7 +48,9 @@ func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err
 	h.followPhases(j.run)
 	res, err := j.work(ctx)
 	if err != nil {
-		res = &BuildResult{Run: j.run.ID(), Spec: p.loaded.Spec.Name, Guest: p.guest.Name, Verdicts: showVerdicts(j.verdicts)}
+		res = &BuildResult{
+			Run: j.run.ID(), Spec: p.loaded.Spec.Name, Guest: p.guest.Name, Verdicts: showVerdicts(j.verdicts),
+		}
 	}
 	return res, errors.Join(err, j.finish(ctx, err))
 }
@@ -87,6 +89,7 @@ func (h *house) newJob(ctx context.Context, p *plan, o BuildOptions, started tim
 	if err != nil {
 		return nil, err
 	}
+	h.once = o.Keep
 	j := &job{house: h, plan: p, opts: o, started: started, qemu: qemu, agent: agent, stages: map[string]*stageResult{}}
 	j.ids.image = imageIdentity(p.guest, p.locked, agent)
 	j.ids.stages = map[string]string{}
@@ -98,7 +101,8 @@ func (h *house) newJob(ctx context.Context, p *plan, o BuildOptions, started tim
 		j.ids.stages[s.Name] = stageIdentity(&s, j.ids.image, p.guest, p.lock.Sources, needs, agent)
 	}
 	j.ids.build = identity([]any{
-		"build", p.lock.Spec.Digest, p.guest.Name, j.ids.stages, p.loaded.Spec.Artifacts, p.loaded.Spec.Smoke, qemu, h.Version,
+		"build", p.lock.Spec.Digest, p.guest.Name, j.ids.stages, p.loaded.Spec.Artifacts, p.loaded.Spec.Smoke, qemu,
+		h.Version,
 	})
 	return j, nil
 }
@@ -184,7 +188,8 @@ func (j *job) quarantine(ctx context.Context) (map[string]string, error) {
 	for _, a := range j.loaded.Spec.Artifacts {
 		out := j.stages[a.Stage].output(a.Path)
 		if out == nil {
-			return nil, fault.New(fault.Build, "stage "+a.Stage, "it has no output %s", a.Path).WithRemedy("add it to the stage's outputs")
+			return nil, fault.New(fault.Build, "stage "+a.Stage, "it has no output %s", a.Path).
+				WithRemedy("add it to the stage's outputs")
 		}
 		path := filepath.Join(j.run.Quarantine(), a.Name)
 		if err := j.export(ctx, out.Digest, path, os.FileMode(out.Mode)); err != nil {
@@ -206,13 +211,15 @@ func (j *job) handOver(ctx context.Context, files map[string]string) (*BuildResu
 	if err != nil {
 		return nil, err
 	}
-	known := knownBuild{Run: j.run.ID(), Accel: string(j.decision.Accel), Verdicts: showVerdicts(j.verdicts), Parts: j.parts}
+	known := knownBuild{
+		Run: j.run.ID(), Accel: string(j.decision.Accel), Verdicts: showVerdicts(j.verdicts), Parts: j.parts,
+	}
 	if known.Record, err = j.store.PutBytes(data); err != nil {
 		return nil, err
 	}
 	for _, a := range j.loaded.Spec.Artifacts {
 		out := j.stages[a.Stage].output(a.Path)
-		known.Artifacts = append(known.Artifacts, knownFile{Name: a.Name, Digest: out.Digest, Size: out.Size, Mode: out.Mode})
+		known.Artifacts = append(known.Artifacts, knownFile{a.Name, out.Digest, out.Size, out.Mode})
 	}
 	res, err := j.deliver(ctx, &known, false)
 	if err != nil {
@@ -227,7 +234,7 @@ func (j *job) finish(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return j.run.Finish(vm.Passed, nil)
-	case ctx.Err() != nil && !(j.opts.Keep && fault.KindOf(err) == fault.Build):
+	case ctx.Err() != nil && (!j.opts.Keep || fault.KindOf(err) != fault.Build):
 		return j.run.Finish(vm.Cancelled, err)
 	}
 	return j.run.Finish(vm.Failed, err)
@@ -237,14 +244,16 @@ func (j *job) finish(ctx context.Context, err error) error {
 func (h *house) followPhases(run *vm.Run) {
 	next := h.Report
 	h.Report = func(e Event) {
+		at := e.Time.UTC().Format(time.RFC3339)
 		switch e.Kind {
 		case PhaseStart:
 			_ = run.Phase(string(e.Phase)) // a note for onlookers; the run does not depend on it
-			fmt.Fprintf(run.Log(), "%s %s %s: %s\n", e.Time.UTC().Format(time.RFC3339), e.Phase, e.Name, e.Text)
+			fmt.Fprintf(run.Log(), "%s %s: %s\n", at, joined(string(e.Phase), e.Name), e.Text)
 		case PhaseEnd:
-			fmt.Fprintf(run.Log(), "%s %s %s: %s (%s)\n", e.Time.UTC().Format(time.RFC3339), e.Phase, e.Name, e.Text, e.Took.Round(time.Millisecond))
+			took := e.Took.Round(time.Millisecond)
+			fmt.Fprintf(run.Log(), "%s %s: %s (%s)\n", at, joined(string(e.Phase), e.Name), e.Text, took)
 		case Note, Warning:
-			fmt.Fprintf(run.Log(), "%s %s\n", e.Time.UTC().Format(time.RFC3339), e.Text)
+			fmt.Fprintf(run.Log(), "%s %s\n", at, e.Text)
 		case LogLine, Progress: // have files of their own, or none
 		}
 		if next != nil {

@@ -66,14 +66,15 @@ func (j *job) deliver(ctx context.Context, known *knownBuild, cached bool) (*Bui
 		return nil, err
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
-		return nil, fault.New(fault.Host, "hand over", "%w", err).WithRemedy("give a folder that you may write with --out")
+		return nil, fault.New(fault.Host, "hand over", "%w", err).
+			WithRemedy("give a folder that you may write with --out")
 	}
 	for _, f := range known.Artifacts {
 		path := filepath.Join(out, f.Name)
 		if err := j.export(ctx, f.Digest, path, fs.FileMode(f.Mode)); err != nil {
 			return nil, err
 		}
-		res.Artifacts = append(res.Artifacts, Artifact{Name: f.Name, Path: path, SHA256: string(f.Digest), Size: f.Size})
+		res.Artifacts = append(res.Artifacts, Artifact{f.Name, path, string(f.Digest), f.Size})
 	}
 	res.Record = filepath.Join(out, "record.json")
 	if err := j.export(ctx, known.Record, res.Record, 0o644); err != nil {
@@ -91,7 +92,7 @@ func (h *house) export(ctx context.Context, d store.Digest, path string, mode fs
 			return err
 		})
 	})
-	if err != nil && fault.KindOf(err) == fault.Unknown { // the file's, not the object's
+	if err != nil && fault.KindOf(err) == fault.Unknown && ctx.Err() == nil { // the file's, not the object's
 		return fault.New(fault.Host, "write "+path, "%w", err).
 			WithRemedy("make room on its disk, or give another folder with --out")
 	}

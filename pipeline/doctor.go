@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -55,8 +54,9 @@ func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, kvm, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(), checkAgents(), checkGit())
-	return append(all, h.checkMirror(ctx, loaded)...), ctx.Err()
+	all = append(all, kvm, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(),
+		checkAgents(), checkGit(), h.checkMirror(ctx, loaded))
+	return all, ctx.Err()
 }
 
 func failed(name string, err error) Check {
@@ -71,7 +71,7 @@ func failed(name string, err error) Check {
 
 func (h *house) checkQEMU(ctx context.Context, g *specs.Guest) Check {
 	name := "qemu " + g.Arch
-	m := machine(g, &specs.LockedGuest{Arch: g.Arch, Machine: g.Machine, CPU: g.CPU, Clock: g.Clock})
+	m := unlocked(g)
 	m.Accel = vm.TCG
 	if err := h.backend.Preflight(ctx, m); err != nil {
 		return failed(name, err)
@@ -80,14 +80,17 @@ func (h *house) checkQEMU(ctx context.Context, g *specs.Guest) Check {
 	if err != nil {
 		return failed(name, err)
 	}
-	return Check{Name: name, State: CheckOK, Text: fmt.Sprintf("%s with machine %s and CPU %s", version, g.Machine, g.CPU)}
+	text := fmt.Sprintf("%s with machine %s and CPU %s", version, g.Machine, g.CPU)
+	return Check{Name: name, State: CheckOK, Text: text}
 }
+
+// slow is what a host without KVM has to put up with.
+const slow = ": TCG will be used, 10 to 20 times slower"
 
 // checkKVM proves KVM: with the pinned kernel where the store has it, else with QEMU's own firmware.
 func (h *house) checkKVM(ctx context.Context, l *specs.Loaded) (Check, error) {
-	const name = "kvm"
 	if reason, remedy := vm.KVMAccess(); reason != "" {
-		return Check{Name: name, State: CheckWarn, Text: reason + ": TCG will be used, 10 to 20 times slower", Remedy: remedy}, nil
+		return Check{Name: "kvm", State: CheckWarn, Text: reason + slow, Remedy: remedy}, nil
 	}
 	run, err := h.runs.Create(ctx, "doctor")
 	if err != nil {
@@ -95,52 +98,93 @@ func (h *house) checkKVM(ctx context.Context, l *specs.Loaded) (Check, error) {
 	}
 	defer func() { _ = h.runs.Remove(run.ID()) }()
 	defer func() { _ = run.Finish(vm.Passed, nil) }()
-	const remedy = "where this is a virtual machine, ask for nested virtualisation; where it is not, look at dmesg | grep kvm. Belljar works without"
-	if p, err := makePlan(l.Spec.Name, "", ""); err == nil {
-		if k, err := packageOf(p.locked, func(p specs.Package) bool { return p.Kernel }, "a kernel"); err == nil && h.store.Has(store.Digest(k.SHA256)) {
-			b, err := h.bundle(ctx, p.guest, p.locked)
-			if err != nil {
-				return failed(name, err), nil
-			}
-			quiet := *h
-			quiet.Report = nil
-			start := time.Now()
-			d, err := quiet.decideAccel(ctx, vm.Auto, p, b, run)
-			if err != nil {
-				return failed(name, err), nil
-			}
-			if d.Accel == vm.KVM {
-				return Check{Name: name, State: CheckOK, Text: fmt.Sprintf("booted the pinned kernel %s in %s", b.Release, d.Proof.Took.Round(time.Millisecond))}, nil
-			}
-			text := d.Reason
-			if !d.FromCache {
-				text += fmt.Sprintf(" (found out in %s)", time.Since(start).Round(100*time.Millisecond))
-			}
-			return Check{Name: name, State: CheckWarn, Text: text, Remedy: remedy}, nil
+
+	text, works := "", false
+	if p := h.planWithKernel(l); p != nil {
+		text, works, err = h.proveKernel(ctx, p, run)
+	} else {
+		text, works, err = h.proveFirmware(ctx, l, run)
+	}
+	switch {
+	case err != nil:
+		return failed("kvm", err), nil
+	case !works:
+		remedy := "where this is a virtual machine, ask for nested virtualisation; where it is not, look at " +
+			"dmesg | grep kvm. Belljar works without"
+		return Check{Name: "kvm", State: CheckWarn, Text: text, Remedy: remedy}, nil
+	}
+	return Check{Name: "kvm", State: CheckOK, Text: text}, nil
+}
+
+// planWithKernel is the spec's plan if the store has its kernel already, else nil.
+func (h *house) planWithKernel(l *specs.Loaded) *plan {
+	p, err := makePlan(l.Spec.Name, "", "")
+	if err != nil {
+		return nil
+	}
+	for _, lp := range p.locked.Packages {
+		if lp.Kernel && h.store.Has(store.Digest(lp.SHA256)) {
+			return p
 		}
 	}
+	return nil
+}
+
+// proveKernel is the proof that a build would make, and is remembered for it.
+func (h *house) proveKernel(ctx context.Context, p *plan, run *vm.Run) (text string, works bool, err error) {
+	b, err := h.bundle(ctx, p.guest, p.locked)
+	if err != nil {
+		return "", false, err
+	}
+	quiet := *h
+	quiet.Report = nil
+	start := time.Now()
+	d, err := quiet.decideAccel(ctx, vm.Auto, p, b, run)
+	if err != nil {
+		return "", false, err
+	}
+	if d.Accel == vm.KVM {
+		took := d.Proof.Took.Round(time.Millisecond)
+		return fmt.Sprintf("booted the pinned kernel %s in %s", b.Release, took), true, nil
+	}
+	if d.FromCache {
+		return d.Reason, false, nil
+	}
+	took := time.Since(start).Round(100 * time.Millisecond)
+	return fmt.Sprintf("%s (found out in %s)", d.Reason, took), false, nil
+}
+
+// proveFirmware finds gross breakage only: it is for a host whose store is still empty.
+func (h *house) proveFirmware(ctx context.Context, l *specs.Loaded, run *vm.Run) (text string, works bool, err error) {
 	dir, err := run.Dir("kvm-proof")
 	if err != nil {
-		return Check{}, err
+		return "", false, err
 	}
 	g, err := l.Guest("")
 	if err != nil {
-		return Check{}, err
+		return "", false, err
 	}
-	m := machine(g, &specs.LockedGuest{Arch: g.Arch, Machine: g.Machine, CPU: g.CPU, Clock: g.Clock})
-	proof, err := vm.QuickProbe(ctx, h.backend, m, dir)
+	proof, err := vm.QuickProbe(ctx, h.backend, unlocked(g), dir)
 	if err != nil {
-		return failed(name, err), nil
+		return "", false, err
 	}
 	if !proof.OK {
-		return Check{Name: name, State: CheckWarn, Text: "it does not run QEMU's own firmware: " + proof.Reason + ": TCG will be used, 10 to 20 times slower", Remedy: remedy}, nil
+		return "it does not run QEMU's own firmware: " + proof.Reason + slow, false, nil
 	}
-	return Check{Name: name, State: CheckOK, Text: fmt.Sprintf("runs QEMU's own firmware in %s; the first build proves it with the pinned kernel", proof.Took.Round(time.Millisecond))}, nil
+	text = fmt.Sprintf("runs QEMU's own firmware in %s; the first build proves it with the pinned kernel",
+		proof.Took.Round(time.Millisecond))
+	return text, true, nil
+}
+
+// unlocked is a guest's machine without a lock: a lock copies these fields from the spec.
+func unlocked(g *specs.Guest) vm.Machine {
+	return machine(g, &specs.LockedGuest{Arch: g.Arch, Machine: g.Machine, CPU: g.CPU, Clock: g.Clock})
 }
 
 func checkCPUs() Check {
 	if n := runtime.NumCPU(); n < 2 {
-		return Check{Name: "cpus", State: CheckWarn, Text: "1: a guest with 2 will be slow", Remedy: "give the machine 2 or more"}
+		text := "1: a guest with 2 will be slow"
+		return Check{Name: "cpus", State: CheckWarn, Text: text, Remedy: "give the machine 2 or more"}
 	}
 	return Check{Name: "cpus", State: CheckOK, Text: fmt.Sprint(runtime.NumCPU())}
 }
@@ -155,7 +199,8 @@ func (h *house) checkMemory(l *specs.Loaded) Check {
 	}
 	text := fmt.Sprintf("%s available of %s, a guest takes %s", size(available), size(total), size(need))
 	if available < need+512<<20 {
-		return Check{Name: "memory", State: CheckNo, Text: text, Remedy: "end other programs, add memory or swap, or give the guest spec less"}
+		remedy := "end other programs, add memory, or give the guest spec less"
+		return Check{Name: "memory", State: CheckNo, Text: text, Remedy: remedy}
 	}
 	return Check{Name: "memory", State: CheckOK, Text: text}
 }
@@ -169,9 +214,11 @@ func (h *house) checkDisk() Check {
 	c := Check{Name: "disk", State: CheckOK, Text: fmt.Sprintf("%s free under %s", size(free), h.Dir)}
 	switch {
 	case free < diskLeast:
-		c.State, c.Remedy = CheckNo, fmt.Sprintf("a build takes %s: free some, run belljar clean --store, or put --dir elsewhere", size(diskLeast))
+		c.State = CheckNo
+		c.Remedy = "a build takes " + size(diskLeast) + ": free some, run belljar clean --store, or put --dir elsewhere"
 	case free < diskComfy:
-		c.State, c.Remedy = CheckWarn, "two guests and a few builds take "+size(diskComfy)+": belljar clean --all frees what runs left"
+		c.State = CheckWarn
+		c.Remedy = "two guests and a few builds take " + size(diskComfy) + ": belljar clean --all frees what runs left"
 	}
 	return c
 }
@@ -181,7 +228,8 @@ func (h *house) checkStore() Check {
 	if err != nil {
 		return failed("store", err)
 	}
-	return Check{Name: "store", State: CheckOK, Text: fmt.Sprintf("%d objects, %s on the disk, in %s", u.Objects, size(u.Disk), filepath.Join(h.Dir, "store"))}
+	text := fmt.Sprintf("%d objects, %s on the disk, in %s", u.Objects, size(u.Disk), h.store.Dir())
+	return Check{Name: "store", State: CheckOK, Text: text}
 }
 
 func checkKeyring() Check {
@@ -204,38 +252,42 @@ func checkAgents() Check {
 func checkGit() Check {
 	path, err := exec.LookPath("git")
 	if err != nil {
-		return Check{Name: "git", State: CheckWarn, Text: "not here: specs with git: sources cannot be locked or fetched", Remedy: "apt-get install git"}
+		text := "not here: specs with git: sources cannot be locked or fetched"
+		return Check{Name: "git", State: CheckWarn, Text: text, Remedy: "apt-get install git"}
 	}
 	return Check{Name: "git", State: CheckOK, Text: path}
 }
 
 // checkMirror asks the first mirror that answers for the suite's InRelease, and verifies it.
-func (h *house) checkMirror(ctx context.Context, l *specs.Loaded) []Check {
+func (h *house) checkMirror(ctx context.Context, l *specs.Loaded) Check {
 	const name = "mirror"
-	const remedy = "only lock and fetch need one: check the network and proxy, or name a mirror with --mirror or in " + "the config file"
 	f, err := h.fetcher()
 	if err != nil {
-		return []Check{failed(name, err)}
+		return failed(name, err)
 	}
 	g, err := l.Guest("")
 	if err != nil {
-		return []Check{failed(name, err)}
+		return failed(name, err)
 	}
 	keys, err := debian.Keyring()
 	if err != nil {
-		return []Check{failed(name, err)}
+		return failed(name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, mirrorWait)
 	defer cancel()
 	var rel *debian.Release
-	_, from, err := f.GetChecked(ctx, "dists/"+g.Suite+"/InRelease", maxRelease, func(data []byte) error {
+	check := func(data []byte) (err error) {
 		rel, err = debian.VerifyRelease(g.Suite, data, keys)
 		return err
-	})
+	}
+	_, from, err := f.GetChecked(ctx, "dists/"+g.Suite+"/InRelease", maxRelease, check)
 	if err != nil {
 		c := failed(name, err)
-		c.State, c.Remedy = CheckWarn, remedy
-		return []Check{c}
+		c.State = CheckWarn
+		c.Remedy = "only lock and fetch need one: check the network and proxy, or name a mirror with --mirror or in " +
+			"the config file"
+		return c
 	}
-	return []Check{{Name: name, State: CheckOK, Text: fmt.Sprintf("%s: of %s, signature good", from, rel.Date.UTC().Format("2006-01-02"))}}
+	text := fmt.Sprintf("%s: of %s, signature good", from, rel.Date.UTC().Format("2006-01-02"))
+	return Check{Name: name, State: CheckOK, Text: text}
 }

@@ -48,12 +48,18 @@ func pinned(l *specs.Lock, guests ...*specs.LockedGuest) []fetch.Item {
 	for _, g := range guests {
 		snapshot = max(snapshot, g.Release.Snapshot)
 		for _, p := range g.Packages {
-			seen[p.SHA256] = fetch.Item{Name: debName(p), Digest: store.Digest(p.SHA256), Size: p.Size, Pool: p.Pool, Snapshot: g.Release.Snapshot}
+			seen[p.SHA256] = fetch.Item{
+				Name: debName(p), Digest: store.Digest(p.SHA256), Size: p.Size,
+				Pool: p.Pool, Snapshot: g.Release.Snapshot,
+			}
 		}
 	}
 	for _, s := range l.Sources {
 		for _, f := range s.Files {
-			it := fetch.Item{Name: f.Name, Digest: store.Digest(f.SHA256), Size: f.Size, Pool: f.Pool, URL: f.URL, Snapshot: snapshot}
+			it := fetch.Item{
+				Name: f.Name, Digest: store.Digest(f.SHA256), Size: f.Size,
+				Pool: f.Pool, URL: f.URL, Snapshot: snapshot,
+			}
 			if s.Kind == specs.KindGit {
 				it.URL, it.Git, it.Commit = "", f.URL, s.Commit
 			}
@@ -93,7 +99,9 @@ func (h *house) fetchMissing(ctx context.Context, items []fetch.Item) (int, []Pa
 			return "", err
 		}
 		err = f.Fetch(ctx, want, func(p fetch.Progress) {
-			h.report(Event{Kind: Progress, Phase: PhaseFetch, Text: p.Current, Done: p.Bytes, Total: p.BytesTotal, Unit: "bytes"})
+			h.report(Event{
+				Kind: Progress, Phase: PhaseFetch, Text: p.Current, Done: p.Bytes, Total: p.BytesTotal, Unit: "bytes",
+			})
 		})
 		return fmt.Sprintf("%d files, %s", len(want), size(total)), err
 	})
@@ -106,7 +114,8 @@ func (h *house) needStored(items []fetch.Item, spec string) error {
 	if len(want) == 0 {
 		return nil
 	}
-	return fault.New(fault.Input, "offline", "the store lacks %d of %d files, the first is %s", len(want), len(items), want[0].Name).
+	return fault.New(fault.Input, "offline",
+		"the store lacks %d of %d files, the first is %s", len(want), len(items), want[0].Name).
 		WithRemedy("where there is a network run: belljar fetch %s", spec)
 }
 

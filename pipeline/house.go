@@ -22,7 +22,14 @@ type house struct {
 	Config
 	store   *store.Store
 	runs    *vm.Runs
-	backend *qemu.Backend
+	backend backend
+	once    bool // nothing is retried: what failed is to be looked at
+}
+
+// backend makes machines, and says which emulator it makes them with.
+type backend interface {
+	vm.Backend
+	Version(ctx context.Context, arch string) (string, error)
 }
 
 // open makes the folders that are missing and sweeps what dead runs left.
@@ -127,12 +134,11 @@ func diskFull(err error, dir string) error {
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return err
 	}
-	if kind := fault.KindOf(err); kind != fault.Unknown && kind != fault.Host {
-		return err
-	}
-	for _, e := range fault.Chain(err) {
-		if e.Remedy != "" {
-			return err
+	if fault.KindOf(err) == fault.Host {
+		for _, e := range fault.Chain(err) {
+			if e.Remedy != "" {
+				return err
+			}
 		}
 	}
 	return fault.New(fault.Host, "", "%w", err).

@@ -22,7 +22,8 @@ func identity(v any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// machineIdentity is what a guest sees of its machine. The accelerator is left out on purpose: it must not change a byte.
+// machineIdentity is what a guest sees of its machine. The accelerator is left out on purpose: it must not change a
+// byte.
 type machineIdentity struct {
 	Arch, Type, CPU string
 	CPUs            int
@@ -32,7 +33,9 @@ type machineIdentity struct {
 }
 
 func machineOf(g *specs.Guest) machineIdentity {
-	return machineIdentity{g.Arch, g.Machine, g.CPU, g.CPUs, int64(g.Memory), int64(g.Scratch), g.Clock.Unix(), initramfs.Cmdline}
+	return machineIdentity{
+		g.Arch, g.Machine, g.CPU, g.CPUs, int64(g.Memory), int64(g.Scratch), g.Clock.Unix(), initramfs.Cmdline,
+	}
 }
 
 // imageIdentity names an image by what it is made of, so that it is known before the image is.
@@ -58,7 +61,8 @@ func imageIdentity(g *specs.Guest, lg *specs.LockedGuest, agent string) string {
 }
 
 // stageIdentity names what a stage will make. Its needs come in by their own identities.
-func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.LockedSource, needs []string, agent string) string {
+func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.LockedSource, needs []string,
+	agent string) string {
 	return identity(struct {
 		What    string
 		Image   string

@@ -39,7 +39,8 @@ type builtImage struct {
 }
 
 // image finds the root disk of a guest in the store, or makes it: unpacked by the host, configured in a guest, merged.
-func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel vm.Accel, run *vm.Run) (builtImage, []Part, error) {
+func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel vm.Accel, run *vm.Run,
+) (builtImage, []Part, error) {
 	var built builtImage
 	if ok, err := h.store.Lookup("images", id, &built); err != nil || ok && h.store.Has(built.Root) {
 		return built, nil, err
@@ -49,7 +50,8 @@ func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel 
 		return built, nil, err
 	}
 	defer base.Discard()
-	unpack, err := h.phase(PhaseUnpack, "", fmt.Sprintf("%d packages", len(p.locked.Packages)-1), func() (string, error) {
+	count := fmt.Sprintf("%d packages", len(p.locked.Packages)-1) // without the kernel
+	unpack, err := h.phase(PhaseUnpack, "", count, func() (string, error) {
 		return "every package unpacked, none configured", h.unpack(ctx, p, base.File)
 	})
 	if err != nil {
@@ -61,16 +63,20 @@ func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel 
 	}
 	defer root.Discard()
 	var diff wire.Stream
-	dir, err := run.Dir("configure")
-	if err != nil {
-		return built, nil, err
-	}
-	outputs := filepath.Join(dir, "outputs.img")
-	defer os.Remove(outputs)
+	var outputs string
 	configure, err := h.phase(PhaseConfigure, "", "dpkg --configure in a guest", func() (string, error) {
-		diff, err = h.configure(ctx, p, b, accel, base.File, dir, outputs)
+		err := h.retried(ctx, PhaseConfigure, "", func(attempt int) error {
+			dir, err := run.Dir(numbered("configure", attempt))
+			if err != nil {
+				return err
+			}
+			outputs = filepath.Join(dir, "outputs.img")
+			diff, err = h.configure(ctx, p, b, accel, base.File, dir, outputs)
+			return err
+		})
 		return fmt.Sprintf("%s of changes", size(diff.Size)), err
 	})
+	defer func() { _ = os.Remove(outputs) }() // what is left of it goes with the run
 	if err != nil {
 		return built, nil, err
 	}
@@ -102,13 +108,16 @@ func (h *house) unpack(ctx context.Context, p *plan, out *os.File) error {
 	return image.WriteBase(ctx, out, pkgs, image.BaseOptions{
 		Clock: p.locked.Clock, TempDir: filepath.Dir(out.Name()),
 		Progress: func(done, total int) {
-			h.report(Event{Kind: Progress, Phase: PhaseUnpack, Done: int64(done), Total: int64(total), Unit: "packages"})
+			h.report(Event{
+				Kind: Progress, Phase: PhaseUnpack, Done: int64(done), Total: int64(total), Unit: "packages",
+			})
 		},
 	})
 }
 
 // configure boots the first layer and lets dpkg finish its work there. What it changed comes back on the output disk.
-func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, outputs string) (diff wire.Stream, err error) {
+func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, outputs string,
+) (diff wire.Stream, err error) {
 	disk := filepath.Join(dir, "base.img")
 	defer os.Remove(disk)
 	if err := wrapDisk(ctx, disk, base); err != nil {
@@ -138,22 +147,23 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 	}
 	defer logFile.Close()
 	if _, err := g.Run(g.ctx, st, h.stageLog(logFile, PhaseConfigure, "")); err != nil {
-		return diff, g.explain(fault.New(configureKind(err), "configure the image", "%w", err).
-			WithRemedy("a package's own script failed in the guest: see the log above"))
+		return diff, g.explain(configureFault(err))
 	}
-	got, err := g.Capture(g.ctx, wire.Capture{Upper: "/belljar/overlay/upper", Clock: p.locked.Clock, Device: diskOutputs})
+	upper := wire.Capture{Upper: "/belljar/overlay/upper", Clock: p.locked.Clock, Device: diskOutputs}
+	got, err := g.Capture(g.ctx, upper)
 	if err != nil {
 		return diff, g.explain(err)
 	}
 	return got.Stream, nil
 }
 
-// configureKind: a maintainer script that fails is nobody's build failing.
-func configureKind(err error) fault.Kind {
-	if k := fault.KindOf(err); k != fault.Build {
-		return k
+// configureFault: a maintainer script that fails is nobody's build failing.
+func configureFault(err error) error {
+	if fault.KindOf(err) != fault.Build {
+		return fmt.Errorf("configure the image: %w", err)
 	}
-	return fault.Guest
+	return fault.New(fault.Guest, "configure the image", "%w", err).
+		WithRemedy("a package's own script failed in the guest: see the log above")
 }
 
 func (h *house) merge(ctx context.Context, p *plan, base, out *os.File, outputs string, diff wire.Stream) error {

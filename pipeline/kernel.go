@@ -35,7 +35,7 @@ func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGues
 	if err != nil {
 		return nil, err
 	}
-	key := identity([]any{"bundle", image.Version, initramfs.Recipe(), kernel.SHA256, busybox.SHA256, g.Clock.Unix()})
+	key := bundleKey(g, kernel, busybox)
 	var b bundle
 	if ok, err := h.store.Lookup("bundles", key, &b); err != nil {
 		return nil, err
@@ -76,10 +76,16 @@ func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGues
 	}); err != nil {
 		return nil, err
 	}
-	if b.Proof, err = h.putStream(ctx, func(w io.Writer) error { return initramfs.BuildProof(w, box, proofLine, g.Clock) }); err != nil {
+	if b.Proof, err = h.putStream(ctx, func(w io.Writer) error {
+		return initramfs.BuildProof(w, box, proofLine, g.Clock)
+	}); err != nil {
 		return nil, err
 	}
 	return &b, h.store.Bind("bundles", key, b)
+}
+
+func bundleKey(g *specs.Guest, kernel, busybox specs.Package) string {
+	return identity([]any{"bundle", image.Version, initramfs.Recipe(), kernel.SHA256, busybox.SHA256, g.Clock.Unix()})
 }
 
 // filesAt makes entries of an initramfs of files on the host.

@@ -94,7 +94,10 @@ func (h *house) resolve(ctx context.Context, l *specs.Loaded) (*specs.Lock, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &resolver{h, &indexes{f: f, keys: keys, signed: map[string]store.Digest{}}, f, keys, map[string]*debian.Archive{}}
+	r := &resolver{
+		h: h, fetcher: f, keys: keys, archives: map[string]*debian.Archive{},
+		indexes: &indexes{f: f, keys: keys, signed: map[string]store.Digest{}},
+	}
 	lock := &specs.Lock{
 		Version: specs.LockVersion,
 		Spec:    specs.Stamp(l),
@@ -165,10 +168,13 @@ func (r *resolver) guest(ctx context.Context, l *specs.Loaded, name string) (*sp
 	}
 	lg := &specs.LockedGuest{
 		Arch: g.Arch, Suite: g.Suite, Machine: g.Machine, CPU: g.CPU, Clock: g.Clock.UTC(),
-		Kernel: specs.Kernel{Package: kernel.Name, Version: kernel.Version, Release: strings.TrimPrefix(kernel.Name, "linux-image-")},
+		Kernel: specs.Kernel{
+			Package: kernel.Name, Version: kernel.Version, Release: strings.TrimPrefix(kernel.Name, "linux-image-"),
+		},
 		Release: specs.Release{
 			Suite: a.Release.Suite, Codename: a.Release.Codename, Date: a.Release.Date,
-			InReleaseSHA256: string(r.indexes.signed["dists/"+g.Suite+"/InRelease"]), Snapshot: a.Release.Date.UTC().Format("20060102T150405Z"),
+			InReleaseSHA256: string(r.indexes.signed["dists/"+g.Suite+"/InRelease"]),
+			Snapshot:        a.Release.Date.UTC().Format("20060102T150405Z"),
 		},
 	}
 	for _, p := range closure.Packages {

@@ -13,7 +13,7 @@ import (
 // Config is where things are and who listens: the same for every command.
 type Config struct {
 	Dir     string   // Belljar's own folder: store, runs, what was learnt of this host
-	Mirrors []string // Debian mirrors given by hand; empty: the machine's own, then the config file's, then the snapshot archive
+	Mirrors []string // Debian mirrors given by hand; empty: the machine's own, the config file's, the snapshot archive
 	Config  string   // path of the config file
 	Version string   // of this program
 	Report  Reporter // may be nil
@@ -62,7 +62,7 @@ type BuildOptions struct {
 
 // BuildResult is what a build came to.
 type BuildResult struct {
-	Run       string        `json:"run,omitempty"` // id of the run; empty when all came from the cache
+	Run       string        `json:"run,omitempty"` // id of the run that made it, for what came from the cache too
 	Spec      string        `json:"spec"`
 	Guest     string        `json:"guest"`
 	Cached    bool          `json:"cached"`
@@ -109,7 +109,7 @@ type Check struct {
 type RunInfo struct {
 	ID      string    `json:"id"`
 	What    string    `json:"what"`
-	State   string    `json:"state"` // running, ok, failed, interrupted or dead
+	State   string    `json:"state"` // running, passed, failed, cancelled or dead
 	Phase   string    `json:"phase,omitempty"`
 	Error   string    `json:"error,omitempty"`
 	Started time.Time `json:"started"`

@@ -36,7 +36,8 @@ func (j *job) record() (*verify.Record, error) {
 	}
 	for _, src := range p.lock.Sources {
 		for _, f := range src.Files {
-			b.Inputs = append(b.Inputs, verify.Input{Name: f.Name, URI: sourceURI(src, f), SHA256: f.SHA256, Size: f.Size})
+			in := verify.Input{Name: f.Name, URI: sourceURI(src, f), SHA256: f.SHA256, Size: f.Size}
+			b.Inputs = append(b.Inputs, in)
 		}
 	}
 	for _, s := range inOrder(p.loaded.Spec.Stages) {
@@ -57,7 +58,8 @@ func (j *job) record() (*verify.Record, error) {
 		b.Smoke = append(b.Smoke, smokeEvidence(v))
 	}
 	for _, part := range j.parts {
-		b.Timing = append(b.Timing, verify.Timing{Part: joined(string(part.Phase), part.Name), WallMS: part.Took.Milliseconds()})
+		t := verify.Timing{Part: joined(string(part.Phase), part.Name), WallMS: part.Took.Milliseconds()}
+		b.Timing = append(b.Timing, t)
 	}
 	rec := verify.NewRecord(b)
 	if err := rec.Validate(); err != nil {
@@ -69,7 +71,8 @@ func (j *job) record() (*verify.Record, error) {
 func smokeEvidence(v namedVerdict) verify.Smoke {
 	s := verify.Smoke{
 		Name: v.Test, Artifact: v.artifact, SHA256: v.ROM.SHA256, Machine: v.Machine.Type, CPU: v.Machine.CPU,
-		Memory: v.Machine.Memory, Accel: string(v.Machine.Accel), Pass: v.Pass, Reason: v.Reason, TookMS: v.Took.Milliseconds(),
+		Memory: v.Machine.Memory, Accel: string(v.Machine.Accel),
+		Pass: v.Pass, Reason: v.Reason, TookMS: v.Took.Milliseconds(),
 		ConsoleTail: v.ConsoleTail, CommandLine: v.CommandLine,
 	}
 	for _, m := range v.Matches {

@@ -29,7 +29,7 @@ func Runs(cfg Config) ([]RunInfo, error) {
 	}
 	all := make([]RunInfo, 0, len(infos))
 	for _, i := range infos {
-		all = append(all, RunInfo{ID: i.ID, What: i.What, State: string(i.State), Phase: i.Phase, Error: i.Error, Started: i.Started, Ended: i.Ended})
+		all = append(all, RunInfo{i.ID, i.What, string(i.State), i.Phase, i.Error, i.Started, i.Ended})
 	}
 	return all, nil
 }
@@ -62,7 +62,8 @@ func Logs(ctx context.Context, cfg Config, id, part string, follow bool, w io.Wr
 		part = "run"
 	}
 	if !slices.Contains(logs, part) {
-		return fault.New(fault.Usage, "logs of "+filepath.Base(root), "no part %q; there is: %s", part, strings.Join(logs, ", "))
+		return fault.New(fault.Usage, "logs of "+filepath.Base(root),
+			"no part %q; there is: %s", part, strings.Join(logs, ", "))
 	}
 	path := filepath.Join(root, part+".log")
 	if !follow {
@@ -89,6 +90,9 @@ func (h *house) runPath(id string) (string, error) {
 func logsIn(root string) ([]string, error) {
 	var logs []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != root {
+			return nil // a run that ends drops its empty folders
+		}
 		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == ".log" {
 			rel, _ := filepath.Rel(root, path) // below root, by construction
 			logs = append(logs, strings.TrimSuffix(rel, ".log"))
@@ -111,11 +115,13 @@ func copyLog(ctx context.Context, path string, w io.Writer) error {
 // followLog copies what a log grows by until its run is over.
 func (h *house) followLog(ctx context.Context, id, path string, w io.Writer) error {
 	gone := make(chan struct{})
+	watched, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() {
 		defer close(gone)
-		for ctx.Err() == nil && h.alive(id) {
+		for watched.Err() == nil && h.alive(id) {
 			select {
-			case <-ctx.Done():
+			case <-watched.Done():
 			case <-time.After(200 * time.Millisecond):
 			}
 		}

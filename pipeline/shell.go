@@ -75,7 +75,8 @@ const shellSocket = "shell.sock"
 func (j *job) keepGuest(ctx context.Context, g *booted, failure error) {
 	l, err := listenIn(j.run.Path(), shellSocket)
 	if err != nil {
-		j.report(Event{Kind: Warning, Phase: PhaseStage, Text: "cannot let a shell into the kept guest: " + err.Error()})
+		text := "cannot let a shell into the kept guest: " + err.Error()
+		j.report(Event{Kind: Warning, Phase: PhaseStage, Text: text})
 		return
 	}
 	defer l.Close()
@@ -98,18 +99,35 @@ func (j *job) keepGuest(ctx context.Context, g *booted, failure error) {
 }
 
 func serveShell(g *booted, c net.Conn) error {
+	line, err := readLine(c)
+	if err != nil {
+		return fmt.Errorf("shell request: %w", err)
+	}
 	var sio ShellIO
-	r := &byteReader{c}
-	if err := json.NewDecoder(r).Decode(&sio); err != nil {
+	if err := json.Unmarshal(line, &sio); err != nil {
 		return fmt.Errorf("shell request: %w", err)
 	}
 	return g.Shell(g.ctx, c, c, sio.Term, sio.Width, sio.Height)
 }
 
-// byteReader hands out one byte at a time, so that a decoder takes no more than its own.
-type byteReader struct{ r io.Reader }
+// maxRequest bounds the line with which a shell is asked for.
+const maxRequest = 4 << 10
 
-func (b *byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(1, len(p))]) }
+// readLine takes a line and not a byte more: what follows is typed into the shell.
+func readLine(r io.Reader) ([]byte, error) {
+	var line []byte
+	one := make([]byte, 1)
+	for len(line) < maxRequest {
+		if _, err := io.ReadFull(r, one); err != nil {
+			return nil, err
+		}
+		if one[0] == '\n' {
+			return line, nil
+		}
+		line = append(line, one[0])
+	}
+	return nil, fmt.Errorf("no line within %d bytes", maxRequest)
+}
 
 // ShellInto gives a person a shell in a guest that a run has kept.
 func ShellInto(ctx context.Context, cfg Config, id string, in io.Reader, out io.Writer, sio ShellIO) error {
@@ -124,7 +142,8 @@ func ShellInto(ctx context.Context, cfg Config, id string, in io.Reader, out io.
 	c, err := dialIn(ctx, path, shellSocket)
 	if err != nil {
 		return fault.New(fault.Usage, "enter run "+filepath.Base(path), "it keeps no guest: %w", err).
-			WithRemedy("only a run that failed under 'belljar build --keep' and has not been ended keeps one; see: belljar runs")
+			WithRemedy("only a run that failed under 'belljar build --keep', and has not been ended, keeps one; " +
+				"see: belljar runs")
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })

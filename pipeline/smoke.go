@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/smoke"
@@ -31,6 +33,13 @@ func Smoke(ctx context.Context, cfg Config, o SmokeOptions) (_ []Verdict, err er
 	if err != nil {
 		return nil, err
 	}
+	if len(loaded.Spec.Smoke) == 0 {
+		return nil, fault.New(fault.Usage, "smoke", "the spec %s has no smoke tests", loaded.Spec.Name).
+			WithRemedy("name one that has, or write some into it")
+	}
+	if _, err := os.Stat(o.ROM); err != nil {
+		return nil, fault.New(fault.Input, "read ROM", "%w", err)
+	}
 	run, err := h.runs.Create(ctx, "smoke "+loaded.Spec.Name)
 	if err != nil {
 		return nil, err
@@ -46,7 +55,10 @@ func Smoke(ctx context.Context, cfg Config, o SmokeOptions) (_ []Verdict, err er
 	}
 	verdicts, err := h.smokeAll(ctx, loaded.Spec.Smoke, files, accel, run)
 	state := vm.Passed
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		state = vm.Cancelled
+	case err != nil:
 		state = vm.Failed
 	}
 	return showVerdicts(verdicts), errors.Join(err, run.Finish(state, err))
@@ -65,7 +77,8 @@ func (j *job) smoke(ctx context.Context, files map[string]string) error {
 const atOnce = 2
 
 // smokeAll runs the tests, and gives the first failure in the order of the spec.
-func (h *house) smokeAll(ctx context.Context, tests []specs.Smoke, files map[string]string, accel vm.Accel, run *vm.Run) ([]namedVerdict, error) {
+func (h *house) smokeAll(ctx context.Context, tests []specs.Smoke, files map[string]string, accel vm.Accel, run *vm.Run,
+) ([]namedVerdict, error) {
 	verdicts := make([]namedVerdict, len(tests))
 	errs := make([]error, len(tests))
 	gate := make(chan struct{}, atOnce)
@@ -90,13 +103,15 @@ func (h *house) smokeAll(ctx context.Context, tests []specs.Smoke, files map[str
 	return verdicts, nil
 }
 
-func (h *house) smokeOne(ctx context.Context, t specs.Smoke, rom string, accel vm.Accel, run *vm.Run) (*smoke.Verdict, error) {
+func (h *house) smokeOne(ctx context.Context, t specs.Smoke, rom string, accel vm.Accel, run *vm.Run,
+) (*smoke.Verdict, error) {
 	dir, err := run.Dir("smoke-" + t.Name)
 	if err != nil {
 		return nil, err
 	}
 	var v *smoke.Verdict
-	_, err = h.phase(PhaseSmoke, t.Name, fmt.Sprintf("%s boots on %s", filepath.Base(rom), t.Machine), func() (string, error) {
+	boots := fmt.Sprintf("%s boots on %s", filepath.Base(rom), t.Machine)
+	_, err = h.phase(PhaseSmoke, t.Name, boots, func() (string, error) {
 		v, err = smoke.Run(ctx, h.backend, accel, rom, smokeTest(t), dir)
 		if err != nil {
 			return "", err

@@ -48,8 +48,19 @@ func (r *stageResult) output(path string) *stageOutput {
 	return nil
 }
 
-// attempts is how often a stage is begun: host and guest faults are retried once, a build's own failure never.
+// attempts is how often a guest's work is begun: host and guest faults are retried once, a build's own failure never.
 const attempts = 2
+
+// retried does work that a hanging guest or a stumbling host may spoil once.
+func (h *house) retried(ctx context.Context, p Phase, name string, work func(attempt int) error) error {
+	for attempt := 1; ; attempt++ {
+		err := work(attempt)
+		if err == nil || attempt == attempts || ctx.Err() != nil || !fault.KindOf(err).Retryable() || h.once {
+			return err
+		}
+		h.report(Event{Kind: Warning, Phase: p, Name: name, Text: fmt.Sprintf("%v; trying once more", err)})
+	}
+}
 
 // runStages runs what is not known yet, each stage in a fresh guest.
 func (j *job) runStages(ctx context.Context) error {
@@ -61,7 +72,8 @@ func (j *job) runStages(ctx context.Context) error {
 			}
 			if known != nil {
 				j.stages[s.Name] = known
-				j.report(Event{Kind: Note, Phase: PhaseStage, Name: s.Name, Text: "stage " + s.Name + ": nothing changed, answered from the cache"})
+				text := "stage " + s.Name + ": nothing changed, answered from the cache"
+				j.report(Event{Kind: Note, Phase: PhaseStage, Name: s.Name, Text: text})
 				continue
 			}
 		}
@@ -87,26 +99,28 @@ func (j *job) knownStage(name string) (*stageResult, error) {
 	return &known, nil
 }
 
-func (j *job) runStage(ctx context.Context, s *specs.Stage) error {
-	for attempt := 1; ; attempt++ {
-		res, err := j.tryStage(ctx, s, attempt)
-		if err == nil {
-			j.stages[s.Name] = res
-			return j.store.Bind("stages", j.ids.stages[s.Name], res)
-		}
-		if attempt == attempts || ctx.Err() != nil || !fault.KindOf(err).Retryable() || j.opts.Keep {
-			return err
-		}
-		j.report(Event{Kind: Warning, Phase: PhaseStage, Name: s.Name, Text: fmt.Sprintf("%v; trying once more", err)})
+// numbered keeps the folders of several attempts apart.
+func numbered(name string, attempt int) string {
+	if attempt == 1 {
+		return name
 	}
+	return name + "-" + strconv.Itoa(attempt)
+}
+
+func (j *job) runStage(ctx context.Context, s *specs.Stage) error {
+	err := j.retried(ctx, PhaseStage, s.Name, func(attempt int) error {
+		res, err := j.tryStage(ctx, s, attempt)
+		j.stages[s.Name] = res
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return j.store.Bind("stages", j.ids.stages[s.Name], j.stages[s.Name])
 }
 
 func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *stageResult, err error) {
-	name := "stage-" + s.Name
-	if attempt > 1 {
-		name += "-" + strconv.Itoa(attempt)
-	}
-	dir, err := j.run.Dir(name)
+	dir, err := j.run.Dir(numbered("stage-"+s.Name, attempt))
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +142,7 @@ func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *s
 		return "its outputs are hashed on both sides", err
 	})
 	j.parts = append(j.parts, part)
-	if err != nil && j.opts.Keep && ctx.Err() == nil {
+	if err != nil && j.opts.Keep && g.ctx.Err() == nil {
 		j.keepGuest(ctx, g, err)
 	}
 	return res, err
@@ -275,7 +289,8 @@ func logSeal(log func(string), s wire.Seal) {
 		log("ip link: " + l)
 	}
 	log("interfaces: " + strings.Join(s.Interfaces, " "))
-	log(fmt.Sprintf("routes off lo: %d; name lookup: %s; host folders mounted: %d", len(s.Routes), s.NameLookup, len(s.Mounts)))
+	log(fmt.Sprintf("routes off lo: %d; name lookup: %s; host folders mounted: %d",
+		len(s.Routes), s.NameLookup, len(s.Mounts)))
 	log(fmt.Sprintf("clock: %s; kernel: %s; cpu: %s", s.Clock.UTC().Format(time.RFC3339), s.Kernel, s.CPU))
 }
 
