@@ -5,7 +5,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
+
+// oneSignal is how close together signals count as one: timeout(1) sends its signal to the program and then to the
+// program's group, so that it comes twice.
+const oneSignal = 300 * time.Millisecond
 
 // withSignals gives a context that the first Ctrl-C or SIGTERM cancels. The second one ends the program at once;
 // what it leaves behind (a stale run folder, a machine) dies with the supervisor or is swept at the next start.
@@ -22,11 +27,18 @@ func withSignals(parent context.Context, s *screen) (context.Context, func()) {
 		}
 		s.note("stopping: cleaning up, once more kills")
 		cancel(errInterrupted)
-		select {
-		case <-ch:
-			s.abandon()
-			os.Exit(exitInterrupted)
-		case <-done:
+		first := time.Now()
+		for {
+			select {
+			case <-ch:
+				if time.Since(first) < oneSignal {
+					continue
+				}
+				s.abandon()
+				os.Exit(exitInterrupted)
+			case <-done:
+				return
+			}
 		}
 	}()
 	return ctx, func() {

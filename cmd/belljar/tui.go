@@ -73,16 +73,27 @@ func (s *screen) newView() view {
 	if !ok || dumb(s.std.getenv) {
 		return newPlain(s.std.err, st, time.Now, false)
 	}
-	size := func() (int, int) {
-		w, h, err := term.GetSize(int(f.Fd()))
-		if err != nil || w <= 0 || h <= 0 {
-			return 80, 24
-		}
-		return w, h
-	}
-	l := newLive(f, size, time.Now, st)
+	l := newLive(f, func() (int, int) { return sizeOf(f) }, time.Now, st)
 	l.run()
 	return l
+}
+
+func sizeOf(terminal *os.File) (width, height int) {
+	w, h, err := term.GetSize(int(terminal.Fd()))
+	if err != nil || w <= 0 || h <= 0 {
+		return 80, 24
+	}
+	return w, h
+}
+
+// widthOf is how many columns a result may take: 0, without end, where no terminal is.
+func widthOf(w io.Writer) int {
+	f, ok := terminalOf(w)
+	if !ok {
+		return 0
+	}
+	width, _ := sizeOf(f)
+	return width
 }
 
 // finish ends the progress, so that something else can be printed.
@@ -119,7 +130,7 @@ func (s *screen) result(command string, v any, people func(*printer)) {
 		return
 	}
 	var b bytes.Buffer
-	people(&printer{w: &b, st: s.styleOf(s.std.out)})
+	people(&printer{w: &b, st: s.styleOf(s.std.out), width: widthOf(s.std.out)})
 	_, s.lost = s.std.out.Write(b.Bytes())
 }
 

@@ -11,8 +11,9 @@ import (
 
 // printer writes results and errors for people.
 type printer struct {
-	w  io.Writer
-	st style
+	w     io.Writer
+	st    style
+	width int // of the terminal; 0 where there is none
 }
 
 func (p *printer) line(format string, args ...any) {
@@ -65,6 +66,30 @@ func splitLines(text string) (first string, rest []string) {
 	return lines[0], lines[1:]
 }
 
+// fold breaks a text that begins at column indent between words, so that it stays right of it.
+func (p *printer) fold(text string, indent int) string {
+	room := p.width - indent
+	if room < 20 { // no terminal, or one too narrow for columns
+		return text
+	}
+	var b strings.Builder
+	left := room
+	for i, word := range strings.Fields(text) {
+		switch n := columns(word); {
+		case i == 0:
+			left -= n
+		case n+1 > left:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			left = room - n
+		default:
+			b.WriteByte(' ')
+			left -= n + 1
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
+
 func (p *printer) checks(checks []pipeline.Check) {
 	width, bad := 0, 0
 	for _, c := range checks {
@@ -79,9 +104,10 @@ func (p *printer) checks(checks []pipeline.Check) {
 			sgr = red
 			bad++
 		}
-		p.coloured(sgr, pad(c.State, 4), "  %s  %s", pad(c.Name, width), tidy(c.Text))
+		indent := 4 + 2 + width + 2
+		p.coloured(sgr, pad(c.State, 4), "  %s  %s", pad(c.Name, width), p.fold(tidy(c.Text), indent))
 		if c.Remedy != "" {
-			p.line("      %s  remedy: %s", strings.Repeat(" ", width), tidy(c.Remedy))
+			p.line("%s%s", strings.Repeat(" ", indent), p.fold("remedy: "+tidy(c.Remedy), indent))
 		}
 	}
 	if bad > 0 {
