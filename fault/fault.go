@@ -61,10 +61,10 @@ type Error struct {
 // Error is the one-line form: 'op: cause'. Remedy and evidence are printed apart, by the one file that prints.
 func (e *Error) Error() string {
 	switch {
-	case e.Op == "":
-		return e.Err.Error()
 	case e.Err == nil:
 		return e.Op
+	case e.Op == "":
+		return e.Err.Error()
 	}
 	return e.Op + ": " + e.Err.Error()
 }
@@ -90,7 +90,8 @@ func (e *Error) WithEvidence(title, text string) *Error {
 	return e
 }
 
-// KindOf is the kind of the outermost classified failure in err's chain; Unknown if none is.
+// KindOf is the kind of the outermost classified failure in err, of joined errors that of the first; Unknown if none
+// is.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
@@ -98,17 +99,19 @@ func KindOf(err error) Kind {
 	return Unknown
 }
 
-// Chain lists the classified failures in err, outermost first, so that a printer can show every remedy and all
-// evidence.
+// Chain lists the classified failures in err, outermost first and joined errors one after another, so that a printer
+// can show every remedy and all evidence.
 func Chain(err error) []*Error {
 	var all []*Error
-	for err != nil {
-		e, ok := errors.AsType[*Error](err)
-		if !ok {
-			break
+	switch e := err.(type) { //nolint:errorlint // each layer is looked at by itself
+	case *Error:
+		all = append([]*Error{e}, Chain(e.Err)...)
+	case interface{ Unwrap() error }:
+		all = Chain(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, Chain(one)...)
 		}
-		all = append(all, e)
-		err = e.Err
 	}
 	return all
 }

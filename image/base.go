@@ -23,7 +23,6 @@ import (
 // Package is a binary package for the base layer.
 type Package struct {
 	Name, Version, Arch string
-	Multiarch           string // the field Multi-Arch, "" if it has none
 	Open                func() (io.ReadCloser, error)
 }
 

@@ -64,7 +64,8 @@ func TestWriteBase(t *testing.T) {
 func TestBaseIsTheSameInAnyOrder(t *testing.T) {
 	pkgs := []Package{passwd(t)}
 	for _, name := range []string{"a", "b", "c", "base-files", "d"} {
-		pkgs = append(pkgs, deb(t, name, "", nil, entry{line: "./usr/lib/", mode: 0o755}, e("./usr/lib/"+name+"="+name)))
+		lib := entry{line: "./usr/lib/", mode: 0o755}
+		pkgs = append(pkgs, deb(t, name, "", nil, lib, e("./usr/lib/"+name+"="+name)))
 	}
 	one, err := base(t, pkgs...)
 	if err != nil {
@@ -120,7 +121,8 @@ func TestBaseRefuses(t *testing.T) {
 		{"damaged package", []Package{passwd(t), {Name: "bad", Version: "3", Open: opener([]byte("!<arch>\nrubbish"))}},
 			[]string{"bad 3"}},
 		{"package that is gone", []Package{passwd(t), {Name: "gone", Version: "3",
-			Open: func() (io.ReadCloser, error) { return nil, errors.New("no such object") }}}, []string{"gone 3", "no such object"}},
+			Open: func() (io.ReadCloser, error) { return nil, errors.New("no such object") }}},
+			[]string{"gone 3", "no such object"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -22,12 +22,14 @@ B=/belljar/bin/busybox
 echo "seen: key $($B cat /belljar/ssh_host_ed25519_key)"
 echo "seen: input $($B cat /inputs/sources/hello/world.txt) $($B stat -c '%u:%g %a' /inputs/sources/hello/world.txt)"
 echo "seen: scratch $($B stat -c '%u:%g' /build) $($B grep ' /build ' /proc/mounts | $B cut -d' ' -f3)"
-$B dd if=/dev/urandom of=/build/file bs=64k count=64 2>/dev/null && $B sync && echo "seen: wrote $($B stat -c %s /build/file)"
+$B dd if=/dev/urandom of=/build/file bs=64k count=64 2>/dev/null && $B sync &&
+	echo "seen: wrote $($B stat -c %s /build/file)"
 echo "seen: setuid $($B stat -c %a /usr/bin/su)"
 echo "seen: lower $($B grep ' /belljar/lower ' /proc/mounts | $B cut -d' ' -f3,4 | $B cut -d, -f1)"
 echo "seen: host $($B hostname), links $($B ls /sys/class/net)"
 $B rm /etc/doomed && echo changed >/etc/kept
-echo "seen: upper $($B ls -l /belljar/overlay/upper/etc | $B awk '/doomed/ {print $1, $5 $6} /kept/ {print $1}' | $B tr '\n' ' ')"
+echo "seen: upper $($B ls -l /belljar/overlay/upper/etc |
+	$B awk '/doomed/ {print $1, $5 $6} /kept/ {print $1}' | $B tr '\n' ' ')"
 echo out >/dev/$($B grep -l outputs /sys/block/vd*/serial | $B cut -d/ -f4)
 $B sync
 : >/belljar/poweroff
@@ -48,8 +50,8 @@ func TestBoot(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 
-	kernel := bootBundle(t, ctx, dir)
-	writeRoot(t, ctx, file("root"))
+	kernel := bootBundle(ctx, t, dir)
+	writeRoot(ctx, t, file("root"))
 	inputs := createFile(t, file("inputs"))
 	if err := WriteTree(ctx, inputs, []Tree{{Name: "hello", Parts: []Part{
 		{File: "hello.tar", Open: opener(tarball(t, e("hello-1/"), e("hello-1/world.txt=greetings")))},
@@ -76,7 +78,8 @@ func TestBoot(t *testing.T) {
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=ssh,path=" + file("port"),
 		"-device", "virtserialport,chardev=ssh,name=belljar.ssh",
 	}
-	for _, d := range []string{"outputs", "scratch", "inputs", "root"} { // not in the order in which the guest wants them
+	// Not in the order in which the guest wants them.
+	for _, d := range []string{"outputs", "scratch", "inputs", "root"} {
 		ro := "off"
 		if d == "root" || d == "inputs" {
 			ro = "on"
@@ -92,7 +95,8 @@ func TestBoot(t *testing.T) {
 	rest := string(console)
 	for _, want := range []string{
 		"belljar: init kernel " + kernel.Release, "belljar: init root vd", "belljar: sshd on vport",
-		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: scratch 1000:1000 ext4", "seen: wrote 4194304",
+		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: scratch 1000:1000 ext4",
+		"seen: wrote 4194304",
 		"seen: setuid 4755", "seen: lower erofs ro", "seen: host belljar, links lo",
 		"seen: upper c--------- 0,0 -rw-r--r--", "belljar: powering off",
 	} {
@@ -116,9 +120,9 @@ func TestBoot(t *testing.T) {
 }
 
 // bootBundle makes the kernel bundle and the initramfs of one run.
-func bootBundle(t *testing.T, ctx context.Context, dir string) *Kernel {
+func bootBundle(ctx context.Context, t *testing.T, dir string) *Kernel {
 	t.Helper()
-	busyboxDeb, kernelDeb := testDebs(t, ctx)
+	busyboxDeb, kernelDeb := testDebs(ctx, t)
 	r, err := os.Open(kernelDeb)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +159,7 @@ func bootBundle(t *testing.T, ctx context.Context, dir string) *Kernel {
 
 // testDebs finds busybox-static and a kernel package in the folder BELLJAR_TEST_DEBS, or asks apt for them once and
 // keeps them in the user's cache.
-func testDebs(t *testing.T, ctx context.Context) (busybox, kernel string) {
+func testDebs(ctx context.Context, t *testing.T) (busybox, kernel string) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
 		t.Skipf("apt on %s brings kernels for %s", runtime.GOARCH, runtime.GOARCH)
@@ -201,7 +205,7 @@ func testDebs(t *testing.T, ctx context.Context) (busybox, kernel string) {
 }
 
 // writeRoot makes a root disk without a single package in it.
-func writeRoot(t *testing.T, ctx context.Context, name string) {
+func writeRoot(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	tr := newTree()
 	for _, d := range []string{"belljar", "build", "inputs", "dev", "proc", "run", "sys", "tmp"} {
@@ -214,8 +218,8 @@ func writeRoot(t *testing.T, ctx context.Context, name string) {
 		mode uint32
 		text string
 	}{
-		{"etc/passwd", 0o644, "root:*:0:0::/root:/bin/sh\n"}, {"etc/group", 0o644, "root:*:0:\n"}, {"etc/doomed", 0o644, "x"},
-		{"usr/bin/su", 0o4755, "x"}, {"usr/sbin/sshd", 0o755, standIn},
+		{"etc/passwd", 0o644, "root:*:0:0::/root:/bin/sh\n"}, {"etc/group", 0o644, "root:*:0:\n"},
+		{"etc/doomed", 0o644, "x"}, {"usr/bin/su", 0o4755, "x"}, {"usr/sbin/sshd", 0o755, standIn},
 	} {
 		if err := tr.text(f.name, f.mode, testClock, f.text); err != nil {
 			t.Fatal(err)

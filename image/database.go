@@ -61,7 +61,8 @@ func settle(newcomer, old *unpacked, name string) (bool, error) {
 		return false, nil
 	}
 	return false, fault.New(fault.Input, "unpack "+newcomer.pkg.Name,
-		"/%s is in %s too, and neither package replaces the other", name, old.pkg.Name).WithRemedy("Leave one of the two packages out of the spec: they do not go together.")
+		"/%s is in %s too, and neither package replaces the other", name, old.pkg.Name).
+		WithRemedy("Leave one of the two packages out of the spec: they do not go together.")
 }
 
 func (u *unpacked) replaces(other *unpacked) bool {

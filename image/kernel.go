@@ -150,7 +150,9 @@ func wantedPlace(name string) bool {
 	if !strings.HasSuffix(name, ".ko") && !strings.HasSuffix(name, ".ko.xz") && !strings.HasSuffix(name, ".ko.zst") {
 		return false
 	}
-	for _, part := range []string{"/drivers/gpu/", "/drivers/media/", "/drivers/net/", "/sound/", "/drivers/infiniband/"} {
+	for _, part := range []string{
+		"/drivers/gpu/", "/drivers/media/", "/drivers/net/", "/sound/", "/drivers/infiniband/",
+	} {
 		if strings.Contains(name, part) {
 			return false
 		}

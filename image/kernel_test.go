@@ -104,13 +104,14 @@ func allModules(t testing.TB) []entry {
 
 func TestExtractKernel(t *testing.T) {
 	elfKernel := vmlinux(t, "Xen\x00", 18)
+	noPVH, gnuNote := bzImage(t, vmlinux(t, "Xen\x00", 6)), bzImage(t, vmlinux(t, "GNU\x00", 18))
 	for name, c := range map[string]struct {
 		bz, want []byte
 		file     string
 	}{
 		"with a PVH entry point":    {bzImage(t, elfKernel), elfKernel, "vmlinux"},
-		"without":                   {bzImage(t, vmlinux(t, "Xen\x00", 6)), bzImage(t, vmlinux(t, "Xen\x00", 6)), "vmlinuz"},
-		"with a note of GNU's only": {bzImage(t, vmlinux(t, "GNU\x00", 18)), bzImage(t, vmlinux(t, "GNU\x00", 18)), "vmlinuz"},
+		"without":                   {noPVH, noPVH, "vmlinuz"},
+		"with a note of GNU's only": {gnuNote, gnuNote, "vmlinuz"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -31,7 +31,8 @@ const maxDiff = 8 << 30
 func Merge(ctx context.Context, out *os.File, base io.ReaderAt, diff io.Reader, opts MergeOptions) error {
 	t, err := readErofs(base, "base")
 	if err != nil {
-		return fault.New(fault.Input, "read base image", "%w", err).WithRemedy("Make the image anew; its file is damaged.")
+		return fault.New(fault.Input, "read base image", "%w", err).
+			WithRemedy("Make the image anew; its file is damaged.")
 	}
 	sp, err := newSpool(opts.TempDir)
 	if err != nil {

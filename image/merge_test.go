@@ -47,11 +47,13 @@ func overlayAttr(name, value string) map[string]string {
 
 func merge(t testing.TB, base io.ReaderAt, diff []byte) (*os.File, error) {
 	out := tempFile(t)
-	return out, Merge(context.Background(), out, base, bytes.NewReader(diff), MergeOptions{Clock: testClock, TempDir: t.TempDir()})
+	opts := MergeOptions{Clock: testClock, TempDir: t.TempDir()}
+	return out, Merge(context.Background(), out, base, bytes.NewReader(diff), opts)
 }
 
 func TestMerge(t *testing.T) {
-	below, err := base(t, passwd(t), deb(t, "p", "", nil, e("./d/keep=1"), e("./d/gone=2"), e("./o/hidden=3"), e("./f=4"),
+	below, err := base(t, passwd(t), deb(t, "p", "", nil,
+		e("./d/keep=1"), e("./d/gone=2"), e("./o/hidden=3"), e("./f=4"),
 		e("./var/log/p/"), entry{line: "./usr/bin/su=s", mode: 0o4755}))
 	if err != nil {
 		t.Fatal(err)
@@ -160,9 +162,15 @@ func TestMergeRefuses(t *testing.T) {
 		{"climbing", upper(t, tar.Header{Name: "../a", Typeflag: tar.TypeReg}), "leaves the root"},
 		{"absolute", upper(t, tar.Header{Name: "/a", Typeflag: tar.TypeReg}), "leaves the root"},
 		{"cut off", file[:513], "unexpected EOF"},
-		{"redirected folder", upper(t, tar.Header{Name: "d", Typeflag: tar.TypeDir, PAXRecords: overlayAttr("redirect", "/x")}), "redirect"},
-		{"metadata only", upper(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, PAXRecords: overlayAttr("metacopy", "y")}), "metacopy"},
-		{"link to nothing", upper(t, tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"}), "no file before it"},
+		{"redirected folder", upper(t, tar.Header{
+			Name: "d", Typeflag: tar.TypeDir, PAXRecords: overlayAttr("redirect", "/x"),
+		}), "redirect"},
+		{"metadata only", upper(t, tar.Header{
+			Name: "a", Typeflag: tar.TypeReg, PAXRecords: overlayAttr("metacopy", "y"),
+		}), "metacopy"},
+		{"link to nothing", upper(t, tar.Header{
+			Name: "a", Typeflag: tar.TypeLink, Linkname: "b",
+		}), "no file before it"},
 		{"below a file", upper(t, tar.Header{Name: "etc/passwd/x", Typeflag: tar.TypeReg}), "passwd on the way"},
 		{"no tar", bytes.Repeat([]byte("rubbish "), 200), "invalid tar header"},
 	}

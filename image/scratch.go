@@ -33,7 +33,8 @@ func makeExt4(f *os.File, size int64) error {
 		SectorsPerBlock: 8,
 		VolumeName:      "scratch",
 		Checksum:        true,
-		// No journal: nothing on this disk outlives the guest. No room to grow: go-diskfs lays it out for 1 KiB blocks only.
+		// No journal: nothing on this disk outlives the guest. No room to grow: go-diskfs lays it out for 1 KiB
+		// blocks only.
 		Features: []ext4.FeatureOpt{
 			ext4.WithFeatureHasJournal(false), ext4.WithFeatureReservedGDTBlocksForExpansion(false),
 		},

@@ -79,7 +79,8 @@ func DebianTree(name string, files []Part) (Tree, error) {
 	}
 	if len(main) != 1 || len(packaging) > 1 {
 		return t, fault.New(fault.Input, "source "+name,
-			"it has %d upstream tarballs and %d of packaging, want 1 and at most 1", len(main), len(packaging)).WithRemedy("Lock the source again; its .dsc names its files.")
+			"it has %d upstream tarballs and %d of packaging, want 1 and at most 1", len(main), len(packaging)).
+			WithRemedy("Lock the source again; its .dsc names its files.")
 	}
 	t.Parts = append(append(main, components...), packaging...)
 	return t, nil
@@ -163,6 +164,9 @@ func addPart(ctx context.Context, t *tree, p Part, sp *spool, clock time.Time) e
 		return addPlain(t, p, path.Base(p.File), sp, clock)
 	}
 	part, err := readTar(ctx, b, sp, maxTreeBytes)
+	if fault.KindOf(err) == fault.Host { // the disk's error, not the file's
+		return err
+	}
 	if err != nil {
 		return fault.New(fault.Input, "read source", "%w", err).
 			WithRemedy("Get the file again; its SHA-256 must be the one that the lock names.")

@@ -101,12 +101,15 @@ func TestWriteTreeRefuses(t *testing.T) {
 	}{
 		{"climbing", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("../a=1")))}}, "../a: the path leaves"},
 		{"absolute", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("/a=1")))}}, "/a: the path leaves"},
-		{"link out", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->../../b")))}}, "a is a symbolic link"},
-		{"absolute link", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->/etc/passwd")))}}, "/etc/passwd"},
+		{"link out", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->../../b")))}},
+			"a is a symbolic link"},
+		{"absolute link", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->/etc/passwd")))}},
+			"/etc/passwd"},
 		{"hard link out", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("a=>../b")))}}, "no file before it"},
 		{"cut", Tree{Name: "x", Parts: []Part{part("a.tgz", gz(t, tarball(t, e("a=1")))[:40])}}, "x: a.tgz"},
 		{"name that climbs", Tree{Name: "../x", Parts: []Part{ok}}, "cannot be the name"},
-		{"two parts that clash", Tree{Name: "x", Parts: []Part{ok, {File: "b.tar", Into: "a", Open: ok.Open}}}, "a on the way"},
+		{"two parts that clash", Tree{Name: "x", Parts: []Part{ok, {File: "b.tar", Into: "a", Open: ok.Open}}},
+			"a on the way"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+
+	"github.com/belljar/belljar/fault"
 )
 
 // spool is an unlinked temporary file that holds the contents of a tree while it is being made. Several goroutines
@@ -29,13 +31,26 @@ func newSpool(dir string) (*spool, error) {
 
 func (s *spool) Close() error { return s.f.Close() }
 
+// at writes from an offset. An error of the disk is told from one of what is read.
+func (s *spool) at(off int64) io.Writer { return hostWriter{io.NewOffsetWriter(s.f, off)} }
+
+type hostWriter struct{ w io.Writer }
+
+func (h hostWriter) Write(p []byte) (int, error) {
+	n, err := h.w.Write(p)
+	if err != nil {
+		err = fault.New(fault.Host, "write spool", "%w", err)
+	}
+	return n, err
+}
+
 // add copies exactly size bytes and returns where to read them again.
 func (s *spool) add(r io.Reader, size int64) (content, error) {
 	if size == 0 {
 		return nil, nil
 	}
 	off := s.end.Add(size) - size
-	n, err := io.CopyN(io.NewOffsetWriter(s.f, off), r, size)
+	n, err := io.CopyN(s.at(off), r, size)
 	if err != nil {
 		return nil, fmt.Errorf("after %d of %d bytes: %w", n, size, err)
 	}
@@ -45,7 +60,7 @@ func (s *spool) add(r io.Reader, size int64) (content, error) {
 // addAll copies all of r, whose size nobody knows yet. It must not run beside other calls.
 func (s *spool) addAll(r io.Reader, limit int64) (content, int64, error) {
 	off := s.end.Load()
-	n, err := io.Copy(io.NewOffsetWriter(s.f, off), io.LimitReader(r, limit+1))
+	n, err := io.Copy(s.at(off), io.LimitReader(r, limit+1))
 	if err == nil && n > limit {
 		err = fmt.Errorf("more than %d bytes", limit)
 	}

@@ -72,7 +72,8 @@ func tarball(t testing.TB, entries ...entry) []byte {
 // deb makes a package (deb(5)) of a control paragraph's tail, other control members, and data entries.
 func deb(t testing.TB, name, fields string, members map[string]string, entries ...entry) Package {
 	t.Helper()
-	control := []entry{e("control=Package: " + name + "\nVersion: 1.0\nArchitecture: amd64\n" + fields + "Description: test\n")}
+	control := []entry{e("control=Package: " + name + "\nVersion: 1.0\nArchitecture: amd64\n" + fields +
+		"Description: test\n")}
 	for member, text := range members {
 		control = append(control, entry{line: member + "=" + text, mode: 0o755})
 	}
@@ -82,7 +83,8 @@ func deb(t testing.TB, name, fields string, members map[string]string, entries .
 		name string
 		data []byte
 	}{
-		{"debian-binary", []byte("2.0\n")}, {"control.tar", tarball(t, control...)}, {"data.tar", tarball(t, entries...)},
+		{"debian-binary", []byte("2.0\n")},
+		{"control.tar", tarball(t, control...)}, {"data.tar", tarball(t, entries...)},
 	} {
 		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", m.name, 0, 0, 0, 0o644, len(m.data))
 		b.Write(m.data)
@@ -100,7 +102,8 @@ func opener(data []byte) func() (io.ReadCloser, error) {
 // passwd is the package without which no base layer can be.
 func passwd(t testing.TB) Package {
 	return deb(t, "base-passwd", "", nil,
-		e("./usr/share/base-passwd/passwd.master=root:*:0:0::/root:/bin/sh\n"), e("./usr/share/base-passwd/group.master=root:*:0:\n"))
+		e("./usr/share/base-passwd/passwd.master=root:*:0:0::/root:/bin/sh\n"),
+		e("./usr/share/base-passwd/group.master=root:*:0:\n"))
 }
 
 func tempFile(t testing.TB) *os.File {

@@ -15,7 +15,8 @@ import (
 func TestResolve(t *testing.T) {
 	tr := newTree()
 	for name, target := range map[string]string{
-		"bin": "usr/bin", "usr/lib/up": "../../etc", "abs": "/usr/lib", "loop": "loop2", "loop2": "loop", "out": "../../../x",
+		"bin": "usr/bin", "usr/lib/up": "../../etc", "abs": "/usr/lib", "loop": "loop2", "loop2": "loop",
+		"out": "../../../x",
 	} {
 		if err := tr.put(name, &node{mode: typeLink, link: target}); err != nil {
 			t.Fatal(err)

@@ -64,7 +64,9 @@ func TestInitHasItsCommands(t *testing.T) {
 	for _, a := range applets {
 		have[a] = true
 	}
-	for _, word := range []string{"mount", "insmod", "switch_root", "poweroff", "ip", "cp", "sleep", "cat", "uname", "chown", "mkdir"} {
+	for _, word := range []string{
+		"mount", "insmod", "switch_root", "poweroff", "ip", "cp", "sleep", "cat", "uname", "chown", "mkdir",
+	} {
 		if strings.Contains(initScript, word+" ") && !have[word] {
 			t.Errorf("init calls %s, which is not in the archive", word)
 		}
@@ -84,7 +86,8 @@ func TestRunFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(items) != 2 || items[1].Name != "run-files/key" || items[1].Mode != TypeFile|0o600 || items[1].Data != "secret" {
+	if len(items) != 2 || items[1].Name != "run-files/key" || items[1].Mode != TypeFile|0o600 ||
+		items[1].Data != "secret" {
 		t.Errorf("got %+v", items)
 	}
 	if err := RunFiles(io.Discard, []File{Bytes("a/b", 0, nil)}); err == nil {
@@ -106,7 +109,9 @@ func TestBuildRefuses(t *testing.T) {
 			Busybox: File{Size: 1, Open: func() (io.ReadCloser, error) { return nil, gone }},
 		}, "bin/busybox: gone"},
 		{"wrong size", Config{
-			Busybox: File{Size: 1, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("ab")), nil }},
+			Busybox: File{Size: 1, Open: func() (io.ReadCloser, error) {
+				return io.NopCloser(strings.NewReader("ab")), nil
+			}},
 		}, "more data"},
 	}
 	for _, c := range cases {

@@ -84,7 +84,8 @@ func TestRoundTrip(t *testing.T) {
 func TestHeaderLayout(t *testing.T) {
 	raw := writeAll(t, []item{{Header{Name: "a/b", Mode: TypeFile | 0o644, UID: 1, GID: 2, MTime: 0x10}, "hello"}})
 	want := "070701" + "00000001" + "000081A4" + "00000001" + "00000002" + "00000001" + "00000010" + "00000005" +
-		"00000000" + "00000000" + "00000000" + "00000000" + "00000004" + "00000000" + "a/b\x00" + "\x00\x00" + "hello\x00\x00\x00"
+		"00000000" + "00000000" + "00000000" + "00000000" + "00000004" + "00000000" +
+		"a/b\x00" + "\x00\x00" + "hello\x00\x00\x00"
 	if got := string(raw[:len(want)]); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -104,7 +105,9 @@ func TestWriterRefuses(t *testing.T) {
 		{"absolute name", func(w *Writer) error { return w.WriteHeader(Header{Name: "/a"}) }, "plain relative"},
 		{"empty name", func(w *Writer) error { return w.WriteHeader(Header{}) }, "cannot be a name"},
 		{"trailer as name", func(w *Writer) error { return w.WriteHeader(Header{Name: trailer}) }, "cannot be a name"},
-		{"data of a folder", func(w *Writer) error { return w.WriteHeader(Header{Name: "d", Mode: TypeDir, Size: 1}) }, "only files"},
+		{"data of a folder", func(w *Writer) error {
+			return w.WriteHeader(Header{Name: "d", Mode: TypeDir, Size: 1})
+		}, "only files"},
 		{"too large", func(w *Writer) error {
 			return w.WriteHeader(Header{Name: "a", Mode: TypeFile, Size: maxData + 1})
 		}, "out of range"},

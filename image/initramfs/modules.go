@@ -159,7 +159,8 @@ func byAlias(have map[string]ModInfo) map[string]string {
 			if strings.ContainsAny(alias, "*?[") {
 				continue
 			}
-			if old := best[alias]; old == "" || strings.HasSuffix(name, "_generic") && !strings.HasSuffix(old, "_generic") {
+			old := best[alias]
+			if old == "" || strings.HasSuffix(name, "_generic") && !strings.HasSuffix(old, "_generic") {
 				best[alias] = name
 			}
 		}

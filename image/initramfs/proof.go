@@ -19,6 +19,9 @@ func Recipe() string {
 // to /dev/console, which devtmpfs has.
 func BuildProof(w io.Writer, busybox File, line string, clock time.Time) error {
 	busybox.Name, busybox.Mode = "bin/busybox", 0o755
-	script := fmt.Sprintf("#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\necho '%s' >/dev/console\n/bin/busybox poweroff -f\n", line)
+	script := fmt.Sprintf("#!/bin/busybox sh\n"+
+		"/bin/busybox mount -t devtmpfs dev /dev\n"+
+		"echo '%s' >/dev/console\n"+
+		"/bin/busybox poweroff -f\n", line)
 	return write(w, clock, []string{"bin", "dev"}, nil, []File{busybox, Bytes("init", 0o755, []byte(script))})
 }
