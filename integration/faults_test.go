@@ -1,0 +1,105 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A stage that fails: exit code, last words, evidence. Each script is one way to fail.
+func TestFaults(t *testing.T) {
+	needMachines(t)
+	runScripts(t, "fault-*.txtar")
+}
+
+// toySpec has SeaBIOS's packages and sources, so that it shares its image; the script is indented by six blanks.
+func toySpec(name, script string) string {
+	return `name: ` + name + `
+guests: [debian-bookworm-x86_64]
+sources:
+  - {name: seabios, debian: seabios, version: 1.16.2-1}
+stages:
+  - name: build
+    packages: [acpica-tools, gcc, libc6-dev, make, python3]
+    script: |
+` + script + `
+    outputs: [rom.bin]
+artifacts:
+  - {name: rom.bin, stage: build, path: rom.bin}
+smoke: []
+`
+}
+
+// lookAround is what a person types into a guest. The answers are told from the echo of the questions.
+const lookAround = "id -un; id -u; ip -o link | cut -d' ' -f2; test -f $SOURCES/seabios/Makefile && echo sources=$SOURCES; exit\n"
+
+func checkLook(t *testing.T, out string) {
+	t.Helper()
+	contains(t, "shell", out, "build", "1000", "lo:", "sources=/build/sources")
+	for _, line := range strings.Split(out, "\n") {
+		for _, card := range []string{"eth", "enp", "ens", "sit0", "dummy"} {
+			if strings.HasPrefix(line, card) {
+				t.Errorf("a network interface beside lo: %s", line)
+			}
+		}
+	}
+}
+
+// A guest whose stage failed is kept, entered, and ended.
+func TestKeep(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	spec := b.spec("keepsake", toySpec("keepsake", "      echo traces >$HOME/traces\n      exit 3"))
+	p := b.start(nil, "build", spec, "--keep", "--json")
+	p.awaitText("The guest is kept")
+	run := p.run()
+	for range 2 { // it can be entered more than once
+		o := b.start(strings.NewReader("cat /build/home/traces\n"+lookAround), "shell", run.ID).waitFor(patience)
+		if o.code != 0 {
+			t.Fatalf("shell: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
+		contains(t, "shell", o.stdout, "traces")
+		checkLook(t, o.stdout)
+	}
+	p.signal(syscall.SIGINT)
+	o := p.waitFor(patience)
+	if o.code != 6 {
+		t.Errorf("exit code %d, want that of the failure, 6\n%s%s", o.code, o.tail(), o.stderr)
+	}
+	contains(t, "failure", o.failure(t).all(), "script exited 3")
+	noMachine(t, run.path, 10*time.Second)
+	noDisks(t, run.path)
+	if s, err := readRun(run.path); err != nil || s.State != "failed" {
+		t.Errorf("the run's state is %q, %v, want failed", s.State, err)
+	}
+	b.exit(2, "shell", run.ID) // it is over
+}
+
+// A shell in a fresh guest has the sources, and no network.
+func TestShell(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	p := b.start(strings.NewReader(lookAround), "shell", "seabios")
+	run := p.run()
+	o := p.waitFor(patience)
+	if o.code != 0 {
+		t.Fatalf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	checkLook(t, o.stdout)
+	noMachine(t, run.path, 10*time.Second)
+	noDisks(t, run.path)
+}
+
+// noDisks says that of a run only what people read is left.
+func noDisks(t *testing.T, run string) {
+	t.Helper()
+	must(t, filepath.WalkDir(run, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (!d.Type().IsRegular() || filepath.Ext(path) == ".img" || d.Name() == "initrd") {
+			t.Errorf("left: %s (%s)", path, d.Type())
+		}
+		return err
+	}))
+}
