@@ -135,9 +135,15 @@ func TestPinned(t *testing.T) {
 		return &specs.LockedGuest{Release: specs.Release{Snapshot: at}, Packages: append(more, shared)}
 	}
 	l := &specs.Lock{Sources: []specs.LockedSource{
-		{Name: "s", Kind: specs.KindDebian, Files: []specs.File{{Name: "s.dsc", SHA256: "b1", Size: 5, Pool: "pool/s.dsc"}}},
-		{Name: "u", Kind: specs.KindURL, Files: []specs.File{{Name: "u.tar", SHA256: "b2", URL: "https://x/u.tar"}}},
-		{Name: "g", Kind: specs.KindGit, Commit: "c0", Files: []specs.File{{Name: "g.tar", SHA256: "b3", URL: "https://x/g"}}},
+		{Name: "s", Kind: specs.KindDebian, Files: []specs.File{
+			{Name: "s.dsc", SHA256: "b1", Size: 5, Pool: "pool/s.dsc"},
+		}},
+		{Name: "u", Kind: specs.KindURL, Files: []specs.File{
+			{Name: "u.tar", SHA256: "b2", URL: "https://x/u.tar"},
+		}},
+		{Name: "g", Kind: specs.KindGit, Commit: "c0", Files: []specs.File{
+			{Name: "g.tar", SHA256: "b3", URL: "https://x/g"},
+		}},
 	}}
 	items := pinned(l,
 		guest("20260101T000000Z", specs.Package{Name: "gcc", Version: "12", Arch: "amd64", SHA256: "a2"}),

@@ -54,7 +54,8 @@ func TestRuns(t *testing.T) {
 	for _, r := range all {
 		switch r.ID {
 		case failed.ID():
-			if r.State != "failed" || r.What != "build toy" || !strings.Contains(r.Error, "exited 1") || r.Ended.IsZero() {
+			if r.State != "failed" || r.What != "build toy" || !strings.Contains(r.Error, "exited 1") ||
+				r.Ended.IsZero() {
 				t.Errorf("got %+v", r)
 			}
 		case live.ID():
