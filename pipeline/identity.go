@@ -74,5 +74,5 @@ func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.L
 		Script  string
 		Outputs []string
 		Needs   []string
-	}{"stage", img, machineOf(g), agent, sources, s.Name, s.Env, s.Script, s.Outputs, needs})
+	}{"stage", img, machineOf(g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs})
 }

@@ -216,16 +216,21 @@ func (j *job) makeInputs(ctx context.Context, s *specs.Stage, path string) (err 
 	return image.WriteTree(ctx, f, trees, image.TreeOptions{Clock: j.locked.Clock, TempDir: filepath.Dir(path)})
 }
 
-// guestStage is a stage as the agent is told it.
-func (j *job) guestStage(s *specs.Stage) wire.Stage {
+// stageEnv is the whole environment of a stage.
+func stageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
 	env := map[string]string{
 		"SOURCES": "/build/sources", "STAGES": "/build/stages", "OUT": "/build/out", "HOME": "/build/home",
 		"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "TZ": "UTC",
-		"SOURCE_DATE_EPOCH": strconv.FormatInt(j.locked.Clock.Unix(), 10),
+		"SOURCE_DATE_EPOCH": strconv.FormatInt(g.Clock.Unix(), 10),
 	}
 	maps.Copy(env, s.Env)
+	return env
+}
+
+// guestStage is a stage as the agent is told it.
+func (j *job) guestStage(s *specs.Stage) wire.Stage {
 	st := wire.Stage{
-		Name: s.Name, Script: s.Script, Env: env, WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
+		Name: s.Name, Script: s.Script, Env: stageEnv(s, j.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
 		Timeout: time.Duration(s.Timeout), Silence: time.Duration(s.Silence), Device: diskOutputs,
 	}
 	for _, src := range j.lock.Sources {

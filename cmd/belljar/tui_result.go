@@ -195,7 +195,7 @@ func (p *printer) runs(runs []pipeline.RunInfo) {
 			length = took(r.Ended.Sub(r.Started))
 		}
 		state := r.State
-		if r.State != "ok" && r.Phase != "" {
+		if r.State != "passed" && r.Phase != "" {
 			state += " (" + r.Phase + ")"
 		}
 		what := tidy(r.What)
