@@ -10,7 +10,7 @@ AGENTS   := provision/agentbin/bin/agent-386 provision/agentbin/bin/agent-amd64
 TOOLS    := .cache/tools
 AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go) go.mod go.sum
 
-.PHONY: run build test test-all check lint setup setup-test generate golden bench clean help FORCE
+.PHONY: run build test test-store test-all check lint setup setup-test generate golden bench clean help FORCE
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
 	./bin/belljar build seabios
@@ -43,7 +43,13 @@ check: lint ## what needs no virtual machine: linter, vet, unit tests
 	go vet ./...
 	go test -short ./...
 
-test: setup-test build $(TOOLS)/gotestsum lint ## set up, then all tests: linter, vet, unit tests with -race, whole-system tests under TCG
+# What the tests boot and build with, kept from one run to the next.
+export BELLJAR_TEST_DIR ?= $(CURDIR)/.cache/test
+
+test-store: build ## the packages that the tests boot and build with, fetched
+	./bin/belljar fetch seabios --dir $(BELLJAR_TEST_DIR)
+
+test: setup-test test-store $(TOOLS)/gotestsum lint ## set up, then all tests: linter, vet, unit tests with -race, whole-system tests under TCG
 	go vet ./...
 	CGO_ENABLED=1 BELLJAR_BIN=$(CURDIR)/bin/belljar $(TOOLS)/gotestsum --format pkgname-and-test-fails -- \
 		-race -count=1 -timeout 45m ./...

@@ -2,12 +2,12 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +122,7 @@ func TestBoot(t *testing.T) {
 // bootBundle makes the kernel bundle and the initramfs of one run.
 func bootBundle(ctx context.Context, t *testing.T, dir string) *Kernel {
 	t.Helper()
-	busyboxDeb, kernelDeb := testDebs(ctx, t)
+	busyboxDeb, kernelDeb := testDebs(t)
 	r, err := os.Open(kernelDeb)
 	if err != nil {
 		t.Fatal(err)
@@ -157,51 +157,45 @@ func bootBundle(ctx context.Context, t *testing.T, dir string) *Kernel {
 	return kernel
 }
 
-// testDebs finds busybox-static and a kernel package in the folder BELLJAR_TEST_DEBS, or asks apt for them once and
-// keeps them in the user's cache.
-func testDebs(ctx context.Context, t *testing.T) (busybox, kernel string) {
+// testDebs finds busybox-static and a kernel in the store that 'make test' has filled from the shipped lock: the very
+// packages that guests boot with. The lock and the store are read as what they are on the disk, for this package
+// does not know theirs.
+func testDebs(t *testing.T) (busybox, kernel string) {
 	t.Helper()
-	if runtime.GOARCH != "amd64" {
-		t.Skipf("apt on %s brings kernels for %s", runtime.GOARCH, runtime.GOARCH)
-	}
-	dir := os.Getenv("BELLJAR_TEST_DEBS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "belljar", "test-debs")
-	}
-	find := func(pattern string) string {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(found) == 0 {
-			return ""
-		}
-		return found[len(found)-1]
-	}
-	const kernelPattern, busyboxPattern = "linux-image-[0-9]*_amd64.deb", "busybox-static_*_amd64.deb"
-	if busybox, kernel = find(busyboxPattern), find(kernelPattern); busybox != "" && kernel != "" {
-		return busybox, kernel
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	data, err := os.ReadFile("../specs/shipped/seabios.lock.json")
+	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "linux-image-amd64").Output()
-	if err != nil {
-		t.Fatalf("apt-cache: %v; set BELLJAR_TEST_DEBS to a folder with busybox-static and a linux-image package", err)
-	}
-	args := []string{"download", "busybox-static"}
-	for line := range strings.Lines(string(out)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok {
-			args = append(args, name)
+	var lock struct {
+		Guests map[string]struct {
+			Packages []struct {
+				Name, SHA256 string
+				Kernel       bool
+			}
 		}
 	}
-	apt := exec.CommandContext(ctx, "apt-get", args...)
-	apt.Dir = dir
-	if out, err := apt.CombinedOutput(); err != nil {
-		t.Fatalf("apt-get %s: %v\n%s", strings.Join(args, " "), err, out)
+	if err := json.Unmarshal(data, &lock); err != nil {
+		t.Fatal(err)
 	}
-	return find(busyboxPattern), find(kernelPattern)
+	dir := os.Getenv("BELLJAR_TEST_DIR")
+	if dir == "" {
+		dir = "../.cache/test"
+	}
+	for _, p := range lock.Guests["debian-bookworm-x86_64"].Packages {
+		path := filepath.Join(dir, "store", "objects", p.SHA256[:2], p.SHA256)
+		switch {
+		case p.Kernel:
+			kernel = path
+		case p.Name == "busybox-static":
+			busybox = path
+		default:
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Fatalf("%s: %v; fill the store: make test-store", p.Name, err)
+		}
+	}
+	return busybox, kernel
 }
 
 // writeRoot makes a root disk without a single package in it.
