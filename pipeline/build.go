@@ -221,6 +221,9 @@ func (j *job) handOver(ctx context.Context, files map[string]string) (*BuildResu
 		out := j.stages[a.Stage].output(a.Path)
 		known.Artifacts = append(known.Artifacts, knownFile{a.Name, out.Digest, out.Size, out.Mode})
 	}
+	for _, s := range inOrder(j.loaded.Spec.Stages) {
+		known.Logs = append(known.Logs, knownFile{Name: logName(s.Name), Digest: j.stages[s.Name].Log})
+	}
 	res, err := j.deliver(ctx, &known, false)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ func TestBuildHandsOverWhatBoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(j.opts.Out, "toy", j.guest.Name)
-	if got := files(t, out); got != "record.json toy.rom" {
+	if got := files(t, out); got != "record.json stage-rom.log stage-tool.log toy.rom" {
 		t.Errorf("out holds %q", got)
 	}
 	if got, _ := os.ReadFile(filepath.Join(out, "toy.rom")); string(got) != toyROM {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/belljar/belljar/atomicfile"
@@ -18,6 +19,7 @@ type knownBuild struct {
 	Run       string
 	Accel     string
 	Artifacts []knownFile
+	Logs      []knownFile
 	Verdicts  []Verdict
 	Parts     []Part
 	Record    store.Digest
@@ -37,7 +39,7 @@ func (j *job) fromCache(ctx context.Context) (*BuildResult, error) {
 		return nil, err
 	}
 	needed := []store.Digest{known.Record}
-	for _, f := range known.Artifacts {
+	for _, f := range slices.Concat(known.Artifacts, known.Logs) {
 		needed = append(needed, f.Digest)
 	}
 	for _, d := range needed {
@@ -55,7 +57,10 @@ func (j *job) fromCache(ctx context.Context) (*BuildResult, error) {
 	return j.deliver(ctx, &known, true)
 }
 
-// deliver writes artifacts and record into the out folder: each whole or not at all, the record last.
+// logName is the file name of a stage's log, beside the record that names its digest.
+func logName(stage string) string { return "stage-" + stage + ".log" }
+
+// deliver writes artifacts, logs and record into the out folder: each whole or not at all, the record last.
 func (j *job) deliver(ctx context.Context, known *knownBuild, cached bool) (*BuildResult, error) {
 	res := &BuildResult{
 		Run: known.Run, Spec: j.loaded.Spec.Name, Guest: j.guest.Name, Cached: cached, Accel: known.Accel,
@@ -75,6 +80,11 @@ func (j *job) deliver(ctx context.Context, known *knownBuild, cached bool) (*Bui
 			return nil, err
 		}
 		res.Artifacts = append(res.Artifacts, Artifact{f.Name, path, string(f.Digest), f.Size})
+	}
+	for _, f := range known.Logs {
+		if err := j.export(ctx, f.Digest, filepath.Join(out, f.Name), 0o644); err != nil {
+			return nil, err
+		}
 	}
 	res.Record = filepath.Join(out, "record.json")
 	if err := j.export(ctx, known.Record, res.Record, 0o644); err != nil {

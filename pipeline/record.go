@@ -48,7 +48,7 @@ func (j *job) record() (*verify.Record, error) {
 		}
 		b.Stages = append(b.Stages, bs)
 		b.Seal = r.Seal
-		b.Logs = append(b.Logs, verify.Input{Name: "log of stage " + s.Name, SHA256: string(r.Log)})
+		b.Logs = append(b.Logs, verify.Input{Name: logName(s.Name), SHA256: string(r.Log)})
 	}
 	for _, a := range p.loaded.Spec.Artifacts {
 		o := j.stages[a.Stage].output(a.Path)

@@ -90,6 +90,9 @@ func (j *job) knownStage(name string) (*stageResult, error) {
 	if !ok || err != nil {
 		return nil, err
 	}
+	if !j.store.Has(known.Log) {
+		return nil, nil
+	}
 	for _, o := range known.Outputs {
 		if !j.store.Has(o.Digest) {
 			return nil, nil
