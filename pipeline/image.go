@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/image/debian"
 	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
@@ -210,6 +212,9 @@ func (h *house) inputTrees(l *specs.Lock) ([]image.Tree, error) {
 			})
 		}
 		if s.Kind == specs.KindDebian {
+			if err := h.checkDSC(s); err != nil {
+				return nil, err
+			}
 			var err error
 			if t, err = image.DebianTree(s.Name, t.Parts); err != nil {
 				return nil, err
@@ -218,4 +223,27 @@ func (h *house) inputTrees(l *specs.Lock) ([]image.Tree, error) {
 		trees = append(trees, t)
 	}
 	return trees, nil
+}
+
+// checkDSC holds a Debian source package's own list of its files against the lock's.
+func (h *house) checkDSC(s specs.LockedSource) error {
+	var have []debian.FileHash
+	var dsc *debian.DSC
+	for _, f := range s.Files {
+		have = append(have, debian.FileHash{Name: f.Name, Size: f.Size, SHA256: f.SHA256})
+		if !strings.HasSuffix(f.Name, ".dsc") {
+			continue
+		}
+		data, err := h.store.ReadAll(store.Digest(f.SHA256))
+		if err != nil {
+			return err
+		}
+		if dsc, err = debian.ParseDSC(f.Name, data); err != nil {
+			return err
+		}
+	}
+	if dsc == nil {
+		return fault.New(fault.Input, "source "+s.Name, "the lock names no .dsc file").WithRemedy("lock the spec again")
+	}
+	return dsc.Check(have)
 }
