@@ -317,10 +317,8 @@ func leadsToDir(t *tree, name string) bool {
 // addSystem adds what a root needs to boot and what no package ships: users from base-passwd's masters (its preinst
 // would copy them), mount points, a policy that starts no daemon, and names for the loopback.
 func addSystem(t *tree, clock time.Time) error {
-	for name, master := range map[string]string{
-		"etc/passwd": "usr/share/base-passwd/passwd.master",
-		"etc/group":  "usr/share/base-passwd/group.master",
-	} {
+	for _, name := range []string{"passwd", "group"} {
+		master := "usr/share/base-passwd/" + name + ".master"
 		n := t.get(master)
 		if n == nil {
 			return fault.New(fault.Input, "base image", "no package brings /%s", master).
@@ -328,7 +326,7 @@ func addSystem(t *tree, clock time.Time) error {
 		}
 		copied := *n
 		copied.mtime = clock.Unix()
-		if err := t.put(name, &copied); err != nil {
+		if err := t.put("etc/"+name, &copied); err != nil {
 			return err
 		}
 	}

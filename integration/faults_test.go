@@ -15,6 +15,12 @@ func TestFaults(t *testing.T) {
 	runScripts(t, "fault-*.txtar")
 }
 
+// Stages that need each other, each in its own guest.
+func TestStages(t *testing.T) {
+	needMachines(t)
+	runScripts(t, "stages.txtar")
+}
+
 // toySpec has SeaBIOS's packages and sources, so that it shares its image; the script is indented by six blanks.
 func toySpec(name, script string) string {
 	return `name: ` + name + `
