@@ -45,16 +45,16 @@ type Source struct {
 }
 
 // Stage is a script that runs in the guest, as an unprivileged user.
-// Its environment holds `SOURCES`, `OUT`, `HOME`, `PATH`, `LC_ALL`, `TZ`, `SOURCE_DATE_EPOCH`, the spec's `env`, and
-// nothing else.
+// Its environment holds `SOURCES`, `STAGES`, `OUT`, `HOME`, `PATH`, `LC_ALL`, `TZ`, `SOURCE_DATE_EPOCH`, the spec's
+// `env`, and nothing else.
 type Stage struct {
 	// The stage's name.
 	Name string `yaml:"name" json:"name"`
-	// The stages that run before it.
+	// The stages that run before it. Their outputs are in the folders `$STAGES/NAME`.
 	Needs []string `yaml:"needs,omitempty" json:"needs,omitempty"`
 	// The Debian packages that it uses, beside the guest's own.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
-	// More variables. `SOURCES`, `OUT` and `HOME` cannot be set.
+	// More variables. `SOURCES`, `STAGES`, `OUT` and `HOME` cannot be set.
 	Env map[string]string `yaml:"env,omitempty" json:"env,omitempty"`
 	// What is run, by `/bin/sh -eu`.
 	Script string `yaml:"script" json:"script"`

@@ -36,7 +36,7 @@ var (
 )
 
 // reserved are the variables that Belljar sets in every stage and that a script relies on.
-var reserved = []string{"SOURCES", "OUT", "HOME"}
+var reserved = []string{"SOURCES", "STAGES", "OUT", "HOME"}
 
 // checker says what is wrong with a decoded document, and where.
 type checker struct {
