@@ -58,6 +58,9 @@ test-all: test ## all that, and the slow extras
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 $(TOOLS)/gotestsum --format standard-verbose -- \
 		-count=1 -timeout 150m -run 'Slow' ./integration/
 
+bench: setup build ## times builds without an image, with one, and with nothing changed
+	bench/build.sh
+
 generate: ## docs and schemas made from the code
 	go generate ./...
 
