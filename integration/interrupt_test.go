@@ -165,7 +165,7 @@ func TestInterruptTwice(t *testing.T) {
 	run := p.run()
 	p.signal(syscall.SIGINT)
 	p.awaitText("once more kills")
-	time.Sleep(350 * time.Millisecond) // two within 300 ms count as one, for timeout(1) sends its signal twice
+	time.Sleep(350 * time.Millisecond)       // two within 300 ms count as one, for timeout(1) sends its signal twice
 	_ = p.cmd.Process.Signal(syscall.SIGINT) // it may be over already
 	if o := p.waitFor(cleanUpTime); o.code != 130 {
 		t.Errorf("exit code %d, want 130", o.code)
