@@ -12,13 +12,16 @@ import (
 // program's group, so that it comes twice.
 const oneSignal = 300 * time.Millisecond
 
-// withSignals gives a context that the first Ctrl-C or SIGTERM cancels. The second one ends the program at once;
-// what it leaves behind (a stale run folder, a machine) dies with the supervisor or is swept at the next start.
+// withSignals gives a context that the first Ctrl-C, SIGTERM or SIGHUP cancels. The second one ends the program at
+// once; what it leaves behind (a stale run folder, a machine) dies with the supervisor or is swept at the next start.
 func withSignals(parent context.Context, s *screen) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 2)
 	done := make(chan struct{})
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) asks for; otherwise a closed terminal stops the work
+		signal.Notify(ch, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case <-ch:
