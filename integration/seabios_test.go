@@ -128,11 +128,14 @@ func checkRecord(t *testing.T, b *belljar, r built) {
 	}
 	logs := 0
 	for _, by := range rec.Predicate.RunDetails.Byproducts {
-		if !strings.HasPrefix(by.Name, "log of stage") {
+		if !strings.HasPrefix(by.Name, "stage-") {
 			continue
 		}
 		logs++
 		d := by.Digest.SHA256
+		if got := digestOf(t, filepath.Join(filepath.Dir(r.Record), by.Name)); got != d {
+			t.Errorf("%s beside the record has sha256 %s, the record says %s", by.Name, got, d)
+		}
 		log, err := os.ReadFile(filepath.Join(b.dir, "store", "objects", d[:2], d))
 		must(t, err)
 		onlyLoopback(t, string(log))
