@@ -147,28 +147,11 @@ func Clean(ctx context.Context, cfg Config, o CleanOptions) (*CleanResult, error
 	if err != nil {
 		return nil, err
 	}
-	res := &CleanResult{}
-	all, err := h.runs.List()
+	removed, freed, err := h.runs.Clean(vm.CleanOptions{OlderThan: o.OlderThan, All: o.All, DryRun: o.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range all {
-		if i.State == vm.Running || !o.All && time.Since(i.Started) < o.OlderThan {
-			continue
-		}
-		path, err := h.runs.Path(i.ID)
-		if err != nil {
-			return nil, err
-		}
-		res.Runs++
-		res.Bytes += folderSize(path)
-		if o.DryRun {
-			continue
-		}
-		if err := h.runs.Remove(i.ID); err != nil {
-			return nil, err
-		}
-	}
+	res := &CleanResult{Runs: len(removed), Bytes: freed}
 	if !o.Store {
 		return res, nil
 	}
@@ -196,17 +179,4 @@ func (h *house) forget() error {
 		}
 	}
 	return nil
-}
-
-func folderSize(root string) int64 {
-	var n int64
-	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error { // an estimate for people
-		if err == nil && d.Type().IsRegular() {
-			if info, err := d.Info(); err == nil {
-				n += info.Size()
-			}
-		}
-		return nil
-	})
-	return n
 }

@@ -216,7 +216,7 @@ func TestSweep(t *testing.T) {
 	if err := runs.Remove(id); fault.KindOf(err) != fault.Usage {
 		t.Errorf("remove of a live run: %v, want a usage fault", err)
 	}
-	if removed, err := runs.Clean(0, true); err != nil || len(removed) != 0 {
+	if removed, _, err := runs.Clean(vm.CleanOptions{All: true}); err != nil || len(removed) != 0 {
 		t.Errorf("cleaned a live run: %v, %v", removed, err)
 	}
 
@@ -287,10 +287,10 @@ func TestCleanAndPath(t *testing.T) {
 			t.Errorf("path of %q: %v, want a usage fault", bad, err)
 		}
 	}
-	if removed, err := runs.Clean(time.Hour, false); err != nil || len(removed) != 0 {
+	if removed, _, err := runs.Clean(vm.CleanOptions{OlderThan: time.Hour}); err != nil || len(removed) != 0 {
 		t.Errorf("clean of what is older than an hour: %v, %v", removed, err)
 	}
-	if removed, err := runs.Clean(time.Hour, true); err != nil || len(removed) != 2 {
+	if removed, _, err := runs.Clean(vm.CleanOptions{OlderThan: time.Hour, All: true}); err != nil || len(removed) != 2 {
 		t.Errorf("clean of all: %v, %v, want 2", removed, err)
 	}
 	if got := only(t, runs); got.ID != live.ID() {

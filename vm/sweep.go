@@ -81,27 +81,51 @@ func (r *Runs) Remove(id string) error {
 	return nil
 }
 
-// Clean removes the runs that are over and began longer than olderThan ago, or all that are over. It returns what it
-// removed.
-func (r *Runs) Clean(olderThan time.Duration, all bool) ([]Info, error) {
+// CleanOptions say which runs to remove.
+type CleanOptions struct {
+	OlderThan time.Duration // those that began longer ago than this
+	All       bool          // those too that are younger
+	DryRun    bool          // remove nothing, say what would be
+}
+
+// Clean removes the folders of runs that are over. It returns what it removed, and how many bytes the files there had.
+func (r *Runs) Clean(o CleanOptions) (removed []Info, size int64, err error) {
 	list, err := r.List()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var removed []Info
 	for _, info := range list {
-		if info.State == Running || !all && time.Since(info.Started) < olderThan {
+		path := filepath.Join(r.root, info.ID)
+		if info.State == Running || !o.All && time.Since(info.Started) < o.OlderThan {
 			continue
 		}
 		if info.Started.IsZero() { // perhaps just being made
-			if st, err := os.Stat(filepath.Join(r.root, info.ID)); err != nil || time.Since(st.ModTime()) < sweepAge {
+			if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) < sweepAge {
 				continue
 			}
 		}
-		if err := r.Remove(info.ID); err != nil {
-			return removed, err
+		bytes := folderSize(path)
+		if !o.DryRun {
+			if err := r.Remove(info.ID); err != nil {
+				return removed, size, err
+			}
 		}
 		removed = append(removed, info)
+		size += bytes
 	}
-	return removed, nil
+	return removed, size, nil
+}
+
+// folderSize adds up the files below root. It is an estimate for people: what cannot be read counts nothing.
+func folderSize(root string) int64 {
+	var n int64
+	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
 }
