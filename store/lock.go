@@ -73,3 +73,38 @@ func (s *Store) openLock() (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Claim takes the claim on a name, under which the caller is about to Bind something that takes long to make. Only one
+// holds it at a time, of all goroutines and processes; it ends with release or with the process. Whoever has got it
+// looks the name up once more: the one before has probably made it. waiting, which may be nil, is called before a wait.
+func (s *Store) Claim(ctx context.Context, kind, key string, waiting func()) (release func(), err error) {
+	if _, err := s.refPath(kind, key); err != nil {
+		return nil, err
+	}
+	path := s.path("claims", kind+"-"+escapeKey(key))
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, hostFault("claim "+kind, s.dir, -1, err)
+		}
+		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			if waiting != nil {
+				waiting()
+				waiting = nil
+			}
+			err = flockWait(ctx, f, unix.LOCK_EX)
+		}
+		switch {
+		case err != nil && ctx.Err() != nil:
+			f.Close()
+			return nil, err
+		case err != nil:
+			f.Close()
+			return nil, hostFault("claim "+kind, s.dir, -1, err)
+		case linked(f, path):
+			return func() { os.Remove(path); f.Close() }, nil // in this order: nobody may own a file without a name
+		}
+		f.Close() // the one before has removed it
+	}
+}

@@ -14,6 +14,7 @@
 //	partial/DIGEST    downloads that can be resumed, each flock'ed by its writer
 //	tmp/              files on their way in, each flock'ed by its owner; what nobody owns is swept by Open
 //	damaged/          objects that no longer matched their name
+//	claims/           a flock'ed file for each name that somebody is making something for
 package store
 
 import (
@@ -31,7 +32,7 @@ import (
 // versionLine is the content of the version file. Another first word is another program's folder.
 const versionLine = "belljar store 1\n"
 
-var folders = []string{"objects", "refs", "partial", "tmp", "damaged"}
+var folders = []string{"objects", "refs", "partial", "tmp", "damaged", "claims"}
 
 // Store is an open store. All its methods may be called at the same time, from several goroutines and processes.
 type Store struct{ dir string }
