@@ -21,6 +21,11 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 // WriteFunc puts what fill writes at path, by a temporary file in the same folder: it is synced before it gets its
 // name, and the folder after. Where fill fails, path stays what it was.
 func WriteFunc(path string, mode fs.FileMode, fill func(io.Writer) error) error {
+	return FileFunc(path, mode, func(f *os.File) error { return fill(f) })
+}
+
+// FileFunc is WriteFunc for what is not written from its start to its end, or has holes.
+func FileFunc(path string, mode fs.FileMode, fill func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
