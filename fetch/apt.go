@@ -22,16 +22,20 @@ type aptSource struct {
 	from       string
 }
 
-// aptMirrors lists the mirrors of Debian's own archive that apt uses, each once, in apt's order.
+// aptMirrors lists the mirrors of Debian's own archives that apt uses, each once, in apt's order.
 func aptMirrors(root fs.FS) []Mirror {
 	proxies := aptProxies(root)
 	var list []Mirror
 	for _, s := range aptSources(root) {
 		u, err := url.Parse(s.uri)
-		if err != nil || !s.isDebian(u) {
+		if err != nil {
 			continue
 		}
-		m := Mirror{URL: strings.TrimRight(s.uri, "/"), From: s.from, Proxy: proxies.choose(u)}
+		archive := s.archive(u)
+		if archive == "" {
+			continue
+		}
+		m := Mirror{URL: strings.TrimRight(s.uri, "/"), Archive: archive, From: s.from, Proxy: proxies.choose(u)}
 		if !slices.ContainsFunc(list, func(x Mirror) bool { return x.URL == m.URL }) {
 			list = append(list, m)
 		}
@@ -45,23 +49,36 @@ var debianSuites = []string{
 	"oldoldstable", "oldstable", "stable", "testing", "unstable",
 }
 
-// isDebian tells Debian's main archive from its security archive, its derivatives and vendors' archives. Signed-By
-// tells best; without it the path does: mirrors by convention end in /debian.
-func (s aptSource) isDebian(u *url.URL) bool {
-	suite := s.suite
+// archive is which of Debian's archives it is, "" for none of them: derivatives' and vendors' are left out. Signed-By
+// tells best; without it the path does: mirrors by convention end in /debian, those of the security archive in
+// /debian-security.
+func (s aptSource) archive(u *url.URL) string {
+	suite, security := strings.CutSuffix(s.suite, "-security")
 	for _, suffix := range []string{"-updates", "-backports", "-proposed-updates"} {
 		suite = strings.TrimSuffix(suite, suffix)
 	}
 	dir := strings.TrimRight(u.Path, "/")
-	switch {
-	case checkScheme(u) != nil, !slices.Contains(debianSuites, suite), !slices.Contains(s.components, "main"):
-		return false
-	case strings.HasSuffix(dir, "-security"), strings.HasSuffix(dir, "/debian-debug"):
-		return false
-	case s.signedBy != "":
-		return strings.HasPrefix(path.Base(s.signedBy), "debian-archive-")
+	if checkScheme(u) != nil || !slices.Contains(debianSuites, suite) || !slices.Contains(s.components, "main") ||
+		strings.HasSuffix(dir, "/debian-debug") {
+		return ""
 	}
-	return path.Base(dir) == "debian" || path.Base(path.Dir(dir)) == "debian" && isStamp(path.Base(dir))
+	archive := ArchiveMain
+	if security {
+		archive = ArchiveSecurity
+	}
+	named := path.Base(dir)
+	if isStamp(named) {
+		named = path.Base(path.Dir(dir))
+	}
+	switch {
+	case !security && strings.HasSuffix(dir, "-security"): // a suite that is not there
+		return ""
+	case s.signedBy != "" && !strings.HasPrefix(path.Base(s.signedBy), "debian-archive-"):
+		return ""
+	case s.signedBy == "" && named != archive:
+		return ""
+	}
+	return archive
 }
 
 // isStamp recognises the snapshot archive's time stamps, 20250101T000000Z.

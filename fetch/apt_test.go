@@ -72,6 +72,9 @@ deb http://ppa.example/team/app/debian jammy main
 `
 )
 
+// mainList is apt's configuration in its shortest form.
+const mainList = "deb http://mirror.example/debian/ bookworm main\n"
+
 func file(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 
 func TestAptMirrors(t *testing.T) {
@@ -83,26 +86,32 @@ func TestAptMirrors(t *testing.T) {
 	}{
 		{"nothing", fstest.MapFS{}, nil},
 		{"Debian, one-line form", fstest.MapFS{"etc/apt/sources.list": file(debianList)},
-			[]Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3"}}},
+			[]Mirror{
+				{URL: "http://mirror.example/debian", Archive: "debian", From: sourcesList + ":3"},
+				{URL: "http://security.mirror.example/debian-security", Archive: "debian-security", From: sourcesList + ":6"},
+			}},
 		{"Debian in a container", fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(dockerSources)},
-			[]Mirror{{URL: "http://mirror.example/debian", From: "/etc/apt/sources.list.d/debian.sources:1"}}},
+			[]Mirror{
+				{URL: "http://mirror.example/debian", Archive: "debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
+				{URL: "http://mirror.example/debian-security", Archive: "debian-security", From: "/etc/apt/sources.list.d/debian.sources:8"},
+			}},
 		{"deb822: folded fields, an embedded key, disabled, lower case",
 			fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(trixieSources)},
-			[]Mirror{{URL: "http://lower.example/debian", From: "/etc/apt/sources.list.d/debian.sources:18"}}},
+			[]Mirror{{URL: "http://lower.example/debian", Archive: "debian", From: "/etc/apt/sources.list.d/debian.sources:18"}}},
 		{"deb822: several URIs", fstest.MapFS{"etc/apt/sources.list.d/debian.sources": file(
 			strings.Split(trixieSources, "Signed-By")[0])},
 			[]Mirror{
-				{URL: "https://first.example/pub/debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
-				{URL: "file:///srv/debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
+				{URL: "https://first.example/pub/debian", Archive: "debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
+				{URL: "file:///srv/debian", Archive: "debian", From: "/etc/apt/sources.list.d/debian.sources:1"},
 			}},
 		{"Ubuntu 24.04", fstest.MapFS{"etc/apt/sources.list.d/ubuntu.sources": file(ubuntuSources)}, nil},
 		{"Ubuntu 22.04 with vendors", fstest.MapFS{"etc/apt/sources.list": file(ubuntuList)}, nil},
 		{"a snapshot", fstest.MapFS{"etc/apt/sources.list": file(
 			"deb [check-valid-until=no] http://snapshot.mirror.example/archive/debian/20250520T000000Z bookworm main\n")},
-			[]Mirror{{URL: "http://snapshot.mirror.example/archive/debian/20250520T000000Z", From: sourcesList + ":1"}}},
+			[]Mirror{{URL: "http://snapshot.mirror.example/archive/debian/20250520T000000Z", Archive: "debian", From: sourcesList + ":1"}}},
 		{"Debian's keyring, another path", fstest.MapFS{"etc/apt/sources.list": file(
 			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://cache.example/debian-remote sid main\n")},
-			[]Mirror{{URL: "https://cache.example/debian-remote", From: sourcesList + ":1"}}},
+			[]Mirror{{URL: "https://cache.example/debian-remote", Archive: "debian", From: sourcesList + ":1"}}},
 		{"files that apt ignores", fstest.MapFS{
 			"etc/apt/sources.list.d/a.list.save":          file(debianList),
 			"etc/apt/sources.list.d/a.sources.disabled":   file(dockerSources),
@@ -112,15 +121,33 @@ func TestAptMirrors(t *testing.T) {
 		{"sources without binaries", fstest.MapFS{"etc/apt/sources.list.d/s.sources": file(
 			"Types: deb-src\nURIs: http://mirror.example/debian\nSuites: sid\nComponents: main\n")}, nil},
 		{"a proxy", fstest.MapFS{
-			"etc/apt/sources.list":            file(debianList),
+			"etc/apt/sources.list":            file(mainList),
 			"etc/apt/apt.conf.d/01proxy":      file("// cache\nAcquire::http::Proxy \"http://cache.example:3142\";\n"),
 			"etc/apt/apt.conf.d/01proxy.save": file(`Acquire::http::Proxy "http://wrong.example";`),
-		}, []Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3", Proxy: "http://cache.example:3142"}}},
+		}, []Mirror{{URL: "http://mirror.example/debian", Archive: "debian", From: sourcesList + ":1", Proxy: "http://cache.example:3142"}}},
 		{"a proxy, nested, but not for this host", fstest.MapFS{
-			"etc/apt/sources.list": file(debianList),
+			"etc/apt/sources.list": file(mainList),
 			"etc/apt/apt.conf": file("/* site */\nAcquire { Languages { \"none\"; };\n http {\n  Proxy \"http://cache.example:3142\";\n" +
 				"  Proxy::mirror.example \"DIRECT\"; # local\n }; };\n"),
-		}, []Mirror{{URL: "http://mirror.example/debian", From: sourcesList + ":3", Proxy: "DIRECT"}}},
+		}, []Mirror{{URL: "http://mirror.example/debian", Archive: "debian", From: sourcesList + ":1", Proxy: "DIRECT"}}},
+		{"https takes http's proxy, and its own before", fstest.MapFS{
+			"etc/apt/sources.list": file("deb https://one.example/debian sid main\ndeb https://two.example/debian sid main\n"),
+			"etc/apt/apt.conf":     file("Acquire::http::Proxy \"http://cache.example:3142\";\nAcquire::https::Proxy::two.example \"DIRECT\";\n"),
+		}, []Mirror{
+			{URL: "https://one.example/debian", Archive: "debian", From: sourcesList + ":1", Proxy: "http://cache.example:3142"},
+			{URL: "https://two.example/debian", Archive: "debian", From: sourcesList + ":2", Proxy: "DIRECT"},
+		}},
+		{"the security archive elsewhere", fstest.MapFS{"etc/apt/sources.list": file(
+			"deb http://one.example/debian-security bookworm-security main\n" +
+				"deb http://two.example/debian-security bookworm main\n" + // no such thing
+				"deb http://three.example/debian bookworm-security main\n" + // nor this
+				"deb http://four.example/archive/debian-security/20250520T000000Z trixie-security main\n" +
+				"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://five.example/sec bookworm-security main\n")},
+			[]Mirror{
+				{URL: "http://one.example/debian-security", Archive: "debian-security", From: sourcesList + ":1"},
+				{URL: "http://four.example/archive/debian-security/20250520T000000Z", Archive: "debian-security", From: sourcesList + ":4"},
+				{URL: "http://five.example/sec", Archive: "debian-security", From: sourcesList + ":5"},
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, aptMirrors(c.root)); diff != "" {
@@ -131,9 +158,10 @@ func TestAptMirrors(t *testing.T) {
 }
 
 func TestDiscoverOrder(t *testing.T) {
-	apt := fstest.MapFS{"etc/apt/sources.list": file(debianList)}
+	apt := fstest.MapFS{"etc/apt/sources.list": file(mainList)}
+	folder := archiveFolder(t)
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, []byte("mirror:\n  - http://config.example/debian/\n  - file:///srv/debian\n"), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte("mirror:\n  - http://config.example/debian/\n  - "+folder+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -145,7 +173,7 @@ func TestDiscoverOrder(t *testing.T) {
 		{"command line", config, "http://env.example/debian", []string{"http://flag.example/debian"}, apt, []string{"http://flag.example/debian"}},
 		{"environment", config, "http://env.example/debian, http://env2.example/d", nil, apt,
 			[]string{"http://env.example/debian", "http://env2.example/d"}},
-		{"configuration", config, "", nil, apt, []string{"http://config.example/debian", "file:///srv/debian"}},
+		{"configuration", config, "", nil, apt, []string{"http://config.example/debian", "file://" + folder}},
 		{"apt", "", "", nil, apt, []string{"http://mirror.example/debian"}},
 		{"apt, configuration not there", config + ".not", "", nil, apt, []string{"http://mirror.example/debian"}},
 		{"the snapshot archive alone", "", "", nil, fstest.MapFS{}, nil},
@@ -173,6 +201,11 @@ func TestDiscoverRefuses(t *testing.T) {
 		{"duplicate key", "mirror: []\nmirror: []\n", "", "mirror"},
 		{"not a URL", "mirror: [mirror.example]\n", "", "expected http://"},
 		{"environment", "", "ftp://mirror.example/debian", MirrorVariable},
+		{"snapshot archive without a scheme", "snapshot: mirror.example\n", "", "config.yaml, snapshot: URL"},
+		{"proxy without a scheme", "proxy: proxy.example:3128\n", "", "config.yaml: proxy: "},
+		{"proxy of another kind", "proxy: ftp://proxy.example\n", "", "config.yaml: proxy: it is \"ftp://proxy.example\""},
+		{"folder that is not there", "mirror: [/nowhere/debian]\n", "", "config.yaml: /nowhere/debian is not a folder"},
+		{"folder without an archive", "mirror: [/usr]\n", "", "/usr has no dists/ and no pool/"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := filepath.Join(t.TempDir(), "config.yaml")

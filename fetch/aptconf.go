@@ -10,13 +10,21 @@ import (
 // proxyTable holds apt's proxies: by scheme, and by scheme and host.
 type proxyTable map[string]string
 
-// choose says which proxy apt would use for u, in Mirror.Proxy's terms.
+// choose says which proxy apt would use for u, in Mirror.Proxy's terms. What is said of the host goes before what is
+// said of all, and https takes what it lacks from http (apt-transport-https(1)).
 func (t proxyTable) choose(u *url.URL) string {
-	scheme := strings.ToLower(u.Scheme)
-	if p, ok := t[scheme+"::"+strings.ToLower(u.Hostname())]; ok {
-		return p
+	schemes := []string{strings.ToLower(u.Scheme)}
+	if schemes[0] == "https" {
+		schemes = append(schemes, "http")
 	}
-	return t[scheme]
+	for _, of := range []string{"::" + strings.ToLower(u.Hostname()), ""} {
+		for _, scheme := range schemes {
+			if p := t[scheme+of]; p != "" {
+				return p
+			}
+		}
+	}
+	return ""
 }
 
 // aptProxies reads Acquire::http::Proxy, Acquire::https::Proxy and their per-host forms. As in apt, apt.conf.d comes

@@ -22,8 +22,9 @@ type Item struct {
 	Size   int64        // in bytes; -1 (and 0, for locks that do not know) accepts any
 
 	Pool     string // path in a Debian archive, under its root: pool/main/…, dists/…
-	Archive  string // which archive: "" is "debian", which the mirrors carry; others are in the snapshot archive only
+	Archive  string // which archive: debian, debian-security; "" is the main one
 	Snapshot string // the snapshot archive's time stamp, as in 20250101T000000Z; "" is the Fetcher's
+	pinned   bool   // an index: no other moment's will do
 
 	URL string // absolute: http, https, file
 
@@ -60,7 +61,7 @@ func New(s *store.Store, m Mirrors) *Fetcher {
 	return &Fetcher{
 		Store: s, Mirrors: m,
 		Parallel: 4, Attempts: 4, Stall: 30 * time.Second, Backoff: 500 * time.Millisecond,
-		client: newClient(), weak: map[string]bool{},
+		client: newClient(m.Proxy), weak: map[string]bool{},
 	}
 }
 
@@ -102,10 +103,21 @@ feed:
 	return context.Cause(ctx)
 }
 
+// State is the state of one of Debian's archives that an index is read from.
+type State struct {
+	Archive  string // debian, debian-security; "" is the main one
+	Snapshot string // the moment, as the snapshot archive writes it; "" is the present
+}
+
 // GetVerified brings one file of the Debian archive, whose digest and size a signed index gave, into the store.
 // Beside relpath the by-hash name is tried, see https://wiki.debian.org/DebianRepository/Format.
-func (f *Fetcher) GetVerified(ctx context.Context, relpath string, want store.Digest, size int64) error {
-	return f.Fetch(ctx, []Item{{Name: relpath, Digest: want, Size: size, Pool: relpath}}, nil)
+func (f *Fetcher) GetVerified(
+	ctx context.Context, of State, relpath string, want store.Digest, size int64,
+) error {
+	return f.Fetch(ctx, []Item{{
+		Name: relpath, Digest: want, Size: size, Pool: relpath,
+		Archive: of.Archive, Snapshot: of.Snapshot, pinned: of.Snapshot != "",
+	}}, nil)
 }
 
 func (f *Fetcher) fetchItem(ctx context.Context, it Item, m *meter) error {

@@ -319,13 +319,13 @@ func TestGet(t *testing.T) {
 	stale := serve(t, content([]byte("stale index")))
 	fresh := serve(t, content([]byte("fresh index")))
 	f := newFetcher(t, serve(t, status(404)).URL, stale.URL, fresh.URL)
-	var b bytes.Buffer
-	from, err := f.Get(t.Context(), "dists/bookworm/InRelease", &b, 100)
-	if err != nil || b.String() != "stale index" || from != stale.URL+"/dists/bookworm/InRelease" {
-		t.Errorf("%q from %s, %v", b.String(), from, err)
+	const name = "dists/bookworm/InRelease"
+	got, from, err := f.GetChecked(t.Context(), State{}, name, 100, nil)
+	if err != nil || string(got) != "stale index" || from != stale.URL+"/"+name {
+		t.Errorf("%q from %s, %v", got, from, err)
 	}
 	errStale := errors.New("signature is not valid")
-	got, from, err := f.GetChecked(t.Context(), "dists/bookworm/InRelease", 100, func(b []byte) error {
+	got, from, err = f.GetChecked(t.Context(), State{}, name, 100, func(b []byte, _ bool) error {
 		if bytes.HasPrefix(b, []byte("stale")) {
 			return errStale
 		}
@@ -334,12 +334,12 @@ func TestGet(t *testing.T) {
 	if err != nil || string(got) != "fresh index" || !strings.HasPrefix(from, fresh.URL) {
 		t.Errorf("%q from %s, %v", got, from, err)
 	}
-	_, _, err = f.GetChecked(t.Context(), "dists/bookworm/InRelease", 100, func([]byte) error { return errStale })
+	_, _, err = f.GetChecked(t.Context(), State{}, name, 100, func([]byte, bool) error { return errStale })
 	wantFault(t, err, fault.Input, stale.URL, "signature is not valid")
 	if !errors.Is(err, errStale) {
 		t.Errorf("the check's error is not in the chain: %v", err)
 	}
-	_, err = f.Get(t.Context(), "dists/bookworm/InRelease", &b, 5)
+	_, _, err = f.GetChecked(t.Context(), State{}, name, 5, nil)
 	wantFault(t, err, fault.Input, "at most 5")
 }
 
@@ -353,7 +353,7 @@ func TestGetVerifiedFindsTheFileByItsHash(t *testing.T) {
 		content([]byte("the next version of the index"))(s, w, r)
 	})
 	f := newFetcher(t, s.URL)
-	if err := f.GetVerified(t.Context(), "dists/bookworm/main/binary-amd64/Packages.xz", d, int64(len(payload))); err != nil {
+	if err := f.GetVerified(t.Context(), State{}, "dists/bookworm/main/binary-amd64/Packages.xz", d, int64(len(payload))); err != nil {
 		t.Fatal(err)
 	}
 	if !f.Store.Has(d) {

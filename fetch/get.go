@@ -2,28 +2,20 @@ package fetch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 )
 
-// Get brings a file of the Debian archive that nobody has pinned yet (an index), at most maxSize bytes of it, and
-// says where it came from. The caller checks its signature: see GetChecked.
-func (f *Fetcher) Get(ctx context.Context, relpath string, w io.Writer, maxSize int64) (url string, err error) {
-	b, url, err := f.GetChecked(ctx, relpath, maxSize, nil)
-	if err != nil {
-		return "", err
-	}
-	_, err = w.Write(b)
-	return url, err
-}
-
-// GetChecked is Get with a check of the content: a mirror whose file does not pass is as good as one that serves a
-// wrong file, and the next one is asked. If none passes, the check's own error is in the fault's chain.
+// GetChecked brings a file of the Debian archive that nobody has pinned yet (an index), at most maxSize bytes of it, and
+// says where it came from. check looks at the content: a mirror whose file does not pass is as good as one that serves
+// a wrong file, and the next one is asked. If none passes, the check's own error is in the fault's chain. frozen says
+// that the file is a past moment's on purpose, so that its age is nothing to worry about.
 func (f *Fetcher) GetChecked(
-	ctx context.Context, relpath string, maxSize int64, check func([]byte) error,
+	ctx context.Context, of State, relpath string, maxSize int64, check func(content []byte, frozen bool) error,
 ) (content []byte, from string, err error) {
 	it := Item{Name: relpath, Size: -1}
-	sources, err := f.archiveSources("", f.Snapshot, relpath)
+	sources, err := f.archiveSources(of.Archive, cmp.Or(of.Snapshot, f.Snapshot), of.Snapshot != "", relpath)
 	if err != nil {
 		return nil, "", itemFault(it, err)
 	}
@@ -31,7 +23,8 @@ func (f *Fetcher) GetChecked(
 	for _, src := range f.strongFirst(sources) {
 		b, err := f.getFrom(ctx, src, maxSize)
 		if err == nil && check != nil {
-			if err = check(b); err != nil {
+			frozen := of.Snapshot != "" || src.mirror.stamp() != "" && src.mirror.From != snapshotName
+			if err = check(b, frozen); err != nil {
 				err = &sourceError{class: wrong, err: err}
 			}
 		}

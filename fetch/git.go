@@ -40,7 +40,7 @@ func (f *Fetcher) FetchGit(ctx context.Context, url, commit string) (store.Diges
 		return "", 0, err
 	}
 	defer remove()
-	r := gitRepo{dir: dir, op: op}
+	r := gitRepo{dir: dir, op: op, proxy: f.Mirrors.Proxy}
 	if err := r.fetch(ctx, url, commit); err != nil {
 		return "", 0, err
 	}
@@ -69,7 +69,7 @@ func (f *Fetcher) fetchGitItem(ctx context.Context, it Item) error {
 }
 
 // gitRepo is a bare repository that lives as long as one fetch.
-type gitRepo struct{ dir, op string }
+type gitRepo struct{ dir, op, proxy string }
 
 func (r gitRepo) fetch(ctx context.Context, url, commit string) error {
 	format := "sha1"
@@ -114,6 +114,7 @@ func (r gitRepo) git(ctx context.Context, sealed bool, args ...string) (string, 
 	cmd.Dir = r.dir
 	cmd.Env = append(gitEnv(), "LC_ALL=C", "GIT_DIR="+r.dir, "GIT_TERMINAL_PROMPT=0",
 		"GIT_ALLOW_PROTOCOL=file:git:http:https:ssh")
+	cmd.Env = append(cmd.Env, gitProxy(r.proxy)...)
 	if sealed {
 		cmd.Env = append(cmd.Env, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1")
 	}
@@ -144,6 +145,21 @@ func gitEnv() []string {
 		if !strings.HasPrefix(kv, "GIT_") || strings.HasPrefix(kv, "GIT_SSH") || strings.HasPrefix(kv, "GIT_ASKPASS") {
 			env = append(env, kv)
 		}
+	}
+	return env
+}
+
+// gitProxy hands the configuration's proxy to git, in the environment rather than on a command line that all can read.
+func gitProxy(proxy string) []string {
+	if proxy == "" {
+		return nil
+	}
+	if proxy == direct {
+		proxy = ""
+	}
+	var env []string
+	for _, name := range []string{"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"} {
+		env = append(env, name+"="+proxy)
 	}
 	return env
 }

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 )
 
@@ -18,21 +21,70 @@ func withProxy(ctx context.Context, proxy string) context.Context {
 	return context.WithValue(ctx, proxyKey{}, proxy)
 }
 
-// chooseProxy lets the mirror's proxy, from apt's configuration, win over the environment's.
-func chooseProxy(req *http.Request) (*url.URL, error) {
-	switch p, _ := req.Context().Value(proxyKey{}).(string); p {
-	case "":
-		return http.ProxyFromEnvironment(req)
-	case "DIRECT":
-		return nil, nil
-	default:
-		return url.Parse(p)
+// direct, in place of a proxy's URL, is no proxy: apt's word.
+const direct = "DIRECT"
+
+// chooseProxy lets the configuration's proxy win, then the mirror's own, from apt's configuration, then the
+// environment's (http_proxy, https_proxy, no_proxy). no_proxy holds for the configuration's too.
+func chooseProxy(configured string, noProxy func() string) func(*http.Request) (*url.URL, error) {
+	return func(req *http.Request) (*url.URL, error) {
+		p, _ := req.Context().Value(proxyKey{}).(string)
+		if configured != "" {
+			p = configured
+			if exempt(req.URL, noProxy()) {
+				p = direct
+			}
+		}
+		switch p {
+		case "":
+			return http.ProxyFromEnvironment(req)
+		case direct:
+			return nil, nil
+		default:
+			return url.Parse(p)
+		}
 	}
 }
 
-func newClient() *http.Client {
+func noProxyFromEnvironment() string { return cmp.Or(os.Getenv("no_proxy"), os.Getenv("NO_PROXY")) }
+
+// exempt reports whether no_proxy, or being this very machine, keeps a URL from the proxy: '*', a host, a domain with
+// all below it, an address, a network in CIDR form, each perhaps with a port; as in net/http.
+func exempt(u *url.URL, noProxy string) bool {
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip.IsLoopback() {
+		return true
+	}
+	for _, rule := range strings.FieldsFunc(noProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
+		rule = strings.ToLower(rule)
+		if rule == "*" {
+			return true
+		}
+		if _, network, err := net.ParseCIDR(rule); err == nil {
+			if ip != nil && network.Contains(ip) {
+				return true
+			}
+			continue
+		}
+		if h, port, err := net.SplitHostPort(rule); err == nil {
+			if port != cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]) {
+				continue
+			}
+			rule = h
+		}
+		domain := strings.TrimPrefix(strings.TrimPrefix(rule, "*"), ".")
+		if host == domain && !strings.HasPrefix(rule, ".") && !strings.HasPrefix(rule, "*") ||
+			strings.HasSuffix(host, "."+domain) {
+			return true
+		}
+	}
+	return false
+}
+
+func newClient(proxy string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		Proxy:                 chooseProxy,
+		Proxy:                 chooseProxy(proxy, noProxyFromEnvironment),
 		DialContext:           (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   15 * time.Second,
 		MaxIdleConnsPerHost:   8,

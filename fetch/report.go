@@ -39,8 +39,15 @@ func allFailed(it Item, tried []attempt) error {
 	case wrong:
 		remedy = "The server has another file than the one that was locked. Name another mirror (--mirror), " +
 			"or lock anew (belljar lock) if the file was replaced on purpose."
+		if strings.HasPrefix(it.Name, "dists/") {
+			remedy = "The mirror is in the midst of an update, or does not follow the archive: try again in some minutes, or " +
+				"name another mirror (--mirror)."
+		}
 	case absent:
 		remedy = "No source has the file any more. Name a mirror that keeps it (--mirror), or lock anew (belljar lock)."
+		if strings.HasPrefix(it.Name, "dists/") {
+			remedy = "Check the suite's name in the guest, and name a mirror that has it (--mirror)."
+		}
 	default:
 		kind = fault.Host
 		remedy = "Check the network and the proxy, then run the same command again: it goes on where it stopped. " +

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -30,22 +31,16 @@ func (f *Fetcher) sources(it Item) ([]source, error) {
 		}
 		return []source{{url: it.URL, base: u.Scheme + "://" + u.Host}}, nil
 	}
-	stamp := it.Snapshot
-	if stamp == "" {
-		stamp = f.Snapshot
-	}
 	paths := []string{it.Pool}
 	if dir, _, ok := cutLast(it.Pool, "/"); ok && strings.HasPrefix(it.Pool, "dists/") {
 		paths = append(paths, dir+"/by-hash/SHA256/"+string(it.Digest)) // survives the mirror's next update
 	}
-	return f.archiveSources(it.Archive, stamp, paths...)
+	return f.archiveSources(it.Archive, cmp.Or(it.Snapshot, f.Snapshot), it.pinned, paths...)
 }
 
 // archiveSources puts paths under each root of the archive.
-func (f *Fetcher) archiveSources(archive, stamp string, paths ...string) ([]source, error) {
-	if archive == "" {
-		archive = "debian"
-	}
+func (f *Fetcher) archiveSources(archive, stamp string, pinned bool, paths ...string) ([]source, error) {
+	archive = cmp.Or(archive, ArchiveMain)
 	if !fs.ValidPath(archive) {
 		return nil, fmt.Errorf("archive %q is not a relative path", archive)
 	}
@@ -55,16 +50,9 @@ func (f *Fetcher) archiveSources(archive, stamp string, paths ...string) ([]sour
 	if _, err := time.Parse(stampLayout, stamp); err != nil {
 		return nil, fmt.Errorf("snapshot %q: expected a time stamp such as 20250101T000000Z", stamp)
 	}
-	var roots []Mirror
-	if archive == "debian" {
-		roots = append(roots, f.Mirrors.List...)
-	}
-	if f.Mirrors.SnapshotURL != "" {
-		base, err := url.JoinPath(f.Mirrors.SnapshotURL, archive, stamp)
-		if err != nil {
-			return nil, err
-		}
-		roots = append(roots, Mirror{URL: base, From: "the snapshot archive"})
+	roots, err := f.Mirrors.roots(archive, stamp, pinned)
+	if err != nil {
+		return nil, err
 	}
 	var all []source
 	for _, m := range roots {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/fetch"
 	"github.com/belljar/belljar/image/debian"
 	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/specs"
@@ -276,11 +277,11 @@ func (h *house) checkMirror(ctx context.Context, l *specs.Loaded) Check {
 	ctx, cancel := context.WithTimeout(ctx, mirrorWait)
 	defer cancel()
 	var rel *debian.Release
-	check := func(data []byte) (err error) {
+	check := func(data []byte, _ bool) (err error) {
 		rel, err = debian.VerifyRelease(g.Suite, data, keys)
 		return err
 	}
-	_, from, err := f.GetChecked(ctx, "dists/"+g.Suite+"/InRelease", maxRelease, check)
+	_, from, err := f.GetChecked(ctx, fetch.State{Snapshot: g.Snapshot}, "dists/"+g.Suite+"/InRelease", maxRelease, check)
 	if err != nil {
 		c := failed(name, err)
 		c.State = CheckWarn

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,9 +49,10 @@ func pinned(l *specs.Lock, guests ...*specs.LockedGuest) []fetch.Item {
 	for _, g := range guests {
 		snapshot = max(snapshot, g.Release.Snapshot)
 		for _, p := range g.Packages {
+			archive, moment := g.Origin(p)
 			seen[p.SHA256] = fetch.Item{
 				Name: debName(p), Digest: store.Digest(p.SHA256), Size: p.Size,
-				Pool: p.Pool, Snapshot: g.Release.Snapshot,
+				Pool: p.Pool, Archive: archive, Snapshot: moment,
 			}
 		}
 	}
@@ -58,7 +60,7 @@ func pinned(l *specs.Lock, guests ...*specs.LockedGuest) []fetch.Item {
 		for _, f := range s.Files {
 			it := fetch.Item{
 				Name: f.Name, Digest: store.Digest(f.SHA256), Size: f.Size,
-				Pool: f.Pool, URL: f.URL, Snapshot: snapshot,
+				Pool: f.Pool, URL: f.URL, Archive: s.Archive, Snapshot: cmp.Or(s.Snapshot, snapshot),
 			}
 			if s.Kind == specs.KindGit {
 				it.URL, it.Git, it.Commit = "", f.URL, s.Commit

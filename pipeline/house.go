@@ -11,6 +11,7 @@ import (
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/fetch"
+	"github.com/belljar/belljar/image/debian"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/vm"
@@ -24,6 +25,7 @@ type house struct {
 	runs    *vm.Runs
 	backend backend
 	once    bool // nothing is retried: what failed is to be looked at
+	keyring func() (*debian.Keys, error)
 }
 
 // backend makes machines, and says which emulator it makes them with.
@@ -54,7 +56,7 @@ func open(cfg Config) (*house, error) {
 	if _, err := runs.Sweep(); err != nil {
 		return nil, err
 	}
-	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}}, nil
+	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring}, nil
 }
 
 func (h *house) fetcher() (*fetch.Fetcher, error) {

@@ -7,6 +7,7 @@ package pipeline
 import (
 	"time"
 
+	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -23,15 +24,20 @@ type Config struct {
 type LockOptions struct {
 	Spec string // shipped name or path
 	Path string // of the lock; empty: beside the spec, or for a shipped spec in the current folder
+
+	Update bool // ask the archive even where the lock would do
+	DryRun bool // say what would change, and write no lock
 }
 
 // LockResult is what locking came to.
 type LockResult struct {
-	Path     string   `json:"path"`
-	Written  bool     `json:"written"`
-	Changes  []string `json:"changes"` // package by package, against the lock that stood there before
-	Packages int      `json:"packages"`
-	Bytes    int64    `json:"bytes"`
+	Path     string         `json:"path"`
+	Written  bool           `json:"written"`
+	DryRun   bool           `json:"dry_run,omitempty"`
+	Changes  []string       `json:"changes"` // package by package, against the lock that stood there before
+	Details  []specs.Change `json:"details"` // the same, for programs
+	Packages int            `json:"packages"`
+	Bytes    int64          `json:"bytes"`
 }
 
 // FetchOptions are those of 'belljar fetch'.

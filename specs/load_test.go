@@ -181,7 +181,7 @@ func TestDigest(t *testing.T) {
 		t.Error("a script does not count")
 	}
 	// Held, so that no change of this package makes every lock in the world stale unnoticed.
-	if want := "64d7ca3fe2068ec7a7cbdd5f142225551e6912dc16f8533c40ea1e0193ce723c"; digests["same"] != want {
+	if want := "8c6b895eccc2dc28d5976f8acd14cda192a40da608cf47078ac482216bc09aa6"; digests["same"] != want {
 		t.Errorf("the digest of the same spec has become %s, was %s", digests["same"], want)
 	}
 }

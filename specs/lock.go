@@ -6,8 +6,12 @@ import (
 	"time"
 )
 
-// LockVersion is the version of the lock language that this package reads and writes.
-const LockVersion = 1
+// LockVersion is the newest version of the lock language that this package reads; it reads all that came before. A lock
+// is written in the oldest version that can say what it says, so that a lock changes only where its contents do.
+//
+//	1: one suite a guest, its present state
+//	2: more suites, snapshots: Suites of a guest, Suite of a package, Suite, Archive and Snapshot of a source
+const LockVersion = 2
 
 // Lock pins every byte that a build may see. Only `belljar lock` writes one; a person reads it in a review.
 // It is JSON, indented by two spaces, each list sorted, so that two locks differ where their contents do.
@@ -39,8 +43,18 @@ type LockedSource struct {
 	Package string `json:"package,omitempty"` // of debian: the source package
 	Version string `json:"version,omitempty"` // of debian: its version
 	Commit  string `json:"commit,omitempty"`  // of git: the full commit
-	Files   []File `json:"files"`             // sorted by name; of debian: the .dsc and what it lists (dsc(5))
+	// Of debian, where it is not the first guest's own suite in its present state: where the files lie.
+	Suite    string `json:"suite,omitempty"`    // bookworm-security
+	Archive  string `json:"archive,omitempty"`  // debian-security
+	Snapshot string `json:"snapshot,omitempty"` // YYYYMMDDTHHMMSSZ
+	Files    []File `json:"files"`              // sorted by name; of debian: the .dsc and what it lists (dsc(5))
 }
+
+// Debian's archives, by the folder that each has on a mirror and in the snapshot archive.
+const (
+	ArchiveMain     = "debian"
+	ArchiveSecurity = "debian-security"
+)
 
 // File is one file that is fetched, and where it may be had.
 type File struct {
@@ -56,14 +70,32 @@ type File struct {
 // LockedGuest is a Guest with the archive, the kernel and all the packages that it came to.
 // The packages are those of one image: the guest's own, all stages', and whatever these depend on.
 type LockedGuest struct {
-	Arch     string    `json:"arch"`     // x86_64 or i686
-	Suite    string    `json:"suite"`    // as the guest spec names it
-	Release  Release   `json:"release"`  // the archive's state that was resolved against
-	Kernel   Kernel    `json:"kernel"`   // the kernel that the guest boots
-	Machine  string    `json:"machine"`  // QEMU's versioned machine type
-	CPU      string    `json:"cpu"`      // QEMU's CPU model
-	Clock    time.Time `json:"clock"`    // at power-on
-	Packages []Package `json:"packages"` // sorted by name, then architecture
+	Arch     string        `json:"arch"`             // x86_64 or i686
+	Suite    string        `json:"suite"`            // as the guest spec names it
+	Release  Release       `json:"release"`          // the suite's state that was resolved against
+	Suites   []LockedSuite `json:"suites,omitempty"` // the other suites, sorted by name
+	Kernel   Kernel        `json:"kernel"`           // the kernel that the guest boots
+	Machine  string        `json:"machine"`          // QEMU's versioned machine type
+	CPU      string        `json:"cpu"`              // QEMU's CPU model
+	Clock    time.Time     `json:"clock"`            // at power-on
+	Packages []Package     `json:"packages"`         // sorted by name, then architecture
+}
+
+// LockedSuite is a suite beside the guest's own: its updates, its security updates.
+type LockedSuite struct {
+	Suite   string  `json:"suite"`   // bookworm-security
+	Archive string  `json:"archive"` // the archive that it is in: debian, debian-security
+	Release Release `json:"release"` // its state that was resolved against
+}
+
+// Origin says in which archive a package of the guest lies, and at which moment the snapshot archive has it.
+func (g *LockedGuest) Origin(p Package) (archive, snapshot string) {
+	for _, s := range g.Suites {
+		if s.Suite == p.Suite {
+			return s.Archive, s.Release.Snapshot
+		}
+	}
+	return ArchiveMain, g.Release.Snapshot
 }
 
 // Release is the state of a Debian archive: what its InRelease file said, and a time at which snapshot.debian.org kept
@@ -91,6 +123,7 @@ type Package struct {
 	SHA256    string `json:"sha256"`
 	Size      int64  `json:"size"`
 	Pool      string `json:"pool"`
+	Suite     string `json:"suite,omitempty"`     // the suite that it comes from, where it is not the guest's own
 	Essential bool   `json:"essential,omitempty"` // as its control file says (deb-control(5))
 	Kernel    bool   `json:"kernel,omitempty"`    // the linux-image: it feeds the boot and is not installed
 	Role      string `json:"role,omitempty"`      // why it is here, for a reviewer
@@ -106,4 +139,20 @@ func (l *Lock) Marshal() []byte {
 		panic("marshal lock: " + err.Error()) // only a clock beyond the year 9999 could do that
 	}
 	return b.Bytes()
+}
+
+// needs is the oldest version of the language that can say what l says.
+func (l *Lock) needs() int {
+	for _, s := range l.Sources {
+		if s.Suite != "" || s.Archive != "" || s.Snapshot != "" {
+			return 2
+		}
+	}
+	for _, g := range l.Guests {
+		// A package names a suite only where the guest has more than one: the validation sees to it.
+		if len(g.Suites) > 0 {
+			return 2
+		}
+	}
+	return 1
 }

@@ -16,6 +16,7 @@ import (
 // sorted is a copy of l with its lists in order, so that Marshal does not depend on how they were made.
 func (l *Lock) sorted() *Lock {
 	out := *l
+	out.Version = l.needs()
 	out.Sources = slices.Clone(l.Sources)
 	slices.SortStableFunc(out.Sources, func(a, b LockedSource) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range out.Sources {
@@ -26,6 +27,8 @@ func (l *Lock) sorted() *Lock {
 	out.Guests = map[string]*LockedGuest{}
 	for name, g := range l.Guests {
 		g := *g
+		g.Suites = slices.Clone(g.Suites)
+		slices.SortStableFunc(g.Suites, func(a, b LockedSuite) int { return cmp.Compare(a.Suite, b.Suite) })
 		g.Packages = append([]Package{}, g.Packages...)
 		slices.SortStableFunc(g.Packages, func(a, b Package) int {
 			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch))

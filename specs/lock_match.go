@@ -1,7 +1,6 @@
 package specs
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -114,7 +113,7 @@ func hasObject(sections map[string]string, object string) bool {
 }
 
 // resolvedFields are the fields of a stage or guest that decide what a lock resolves.
-var resolvedFields = []string{"packages", "arch", "suite", "kernel"}
+var resolvedFields = []string{"packages", "arch", "suite", "security", "updates", "snapshot", "kernel"}
 
 // NeedsResolve says whether the spec changed in a way that the archive must be asked about. Where only scripts,
 // environments, machines, artifacts or smoke tests changed, Restamp brings the lock up to date with no network.
@@ -161,99 +160,4 @@ func Restamp(old *Lock, l *Loaded) *Lock {
 // Stamp is what a lock says about the spec that it is made for.
 func Stamp(l *Loaded) LockSpec {
 	return LockSpec{Name: l.Spec.Name, Digest: l.Digest(), Sections: l.Sections()}
-}
-
-// Diff says for people what differs between two locks: sources, and per guest the packages that came, went or changed.
-func Diff(old, new *Lock) []string {
-	if old == nil {
-		old = &Lock{}
-	}
-	if new == nil {
-		new = &Lock{}
-	}
-	out := diffLists("source", old.Sources, new.Sources, func(s LockedSource) (string, string, string) {
-		return s.Name, cmp.Or(s.Version, s.Commit, filesDigest(s.Files)), filesDigest(s.Files)
-	})
-	all := map[string]bool{}
-	for _, l := range []*Lock{old, new} {
-		for name := range l.Guests {
-			all[name] = true
-		}
-	}
-	for _, name := range sortedKeys(all) {
-		out = append(out, diffGuests(name, old.Guests[name], new.Guests[name])...)
-	}
-	return out
-}
-
-func diffGuests(name string, a, b *LockedGuest) []string {
-	switch {
-	case a == nil:
-		return []string{fmt.Sprintf("%s: added, %d packages", name, len(b.Packages))}
-	case b == nil:
-		return []string{name + ": removed"}
-	}
-	var out []string
-	for _, f := range []struct{ what, old, new string }{
-		{"architecture", a.Arch, b.Arch},
-		{"suite", a.Suite, b.Suite},
-		{"snapshot", a.Release.Snapshot, b.Release.Snapshot},
-		{"kernel", a.Kernel.Release, b.Kernel.Release},
-		{"machine", a.Machine, b.Machine},
-		{"CPU", a.CPU, b.CPU},
-		{"clock", a.Clock.Format("2006-01-02T15:04:05Z07:00"), b.Clock.Format("2006-01-02T15:04:05Z07:00")},
-	} {
-		if f.old != f.new {
-			out = append(out, fmt.Sprintf("%s: %s %s → %s", name, f.what, f.old, f.new))
-		}
-	}
-	return append(out, diffLists(name+": package", a.Packages, b.Packages, func(p Package) (string, string, string) {
-		if p.Kernel { // its name has the version in it
-			return "kernel", p.Name + " " + p.Version, p.SHA256
-		}
-		return p.Name, p.Version, p.SHA256
-	})...)
-}
-
-// diffLists compares lists by what of says of an element: its name, its version, the digest of its contents.
-func diffLists[E any](what string, old, new []E, of func(E) (name, version, digest string)) []string {
-	type entry struct{ version, digest string }
-	index := func(list []E) map[string]entry {
-		m := map[string]entry{}
-		for _, e := range list {
-			name, version, digest := of(e)
-			m[name] = entry{version, digest}
-		}
-		return m
-	}
-	a, b := index(old), index(new)
-	both := maps.Clone(a)
-	maps.Copy(both, b)
-	var out []string
-	for _, name := range sortedKeys(both) {
-		x, inOld := a[name]
-		y, inNew := b[name]
-		switch {
-		case !inOld:
-			out = append(out, fmt.Sprintf("%s %s %s added", what, name, y.version))
-		case !inNew:
-			out = append(out, fmt.Sprintf("%s %s %s removed", what, name, x.version))
-		case x.version != y.version:
-			out = append(out, fmt.Sprintf("%s %s %s → %s", what, name, x.version, y.version))
-		case x.digest != y.digest:
-			out = append(out, fmt.Sprintf("%s %s %s: the same version, other contents", what, name, x.version))
-		}
-	}
-	return out
-}
-
-func filesDigest(files []File) string {
-	var digests []string
-	for _, f := range files {
-		digests = append(digests, f.SHA256)
-	}
-	if len(digests) == 1 {
-		return digests[0]
-	}
-	return digest(digests)
 }

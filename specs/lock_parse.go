@@ -32,10 +32,15 @@ func ParseLock(file string, data []byte) (*Lock, error) {
 // lockVersion comes before all else: what a newer lock has, this program cannot call unknown.
 func (c checker) lockVersion() bool {
 	n := c.root.get("version")
-	if n == nil || n.kind != kindInt || n.text == fmt.Sprint(LockVersion) {
+	if n == nil || n.kind != kindInt {
 		return true // missing and mistyped are the decoder's to report
 	}
-	c.errorf(n.at, "version", "this program reads locks of version %d, not %s", LockVersion, n.text)
+	for v := 1; v <= LockVersion; v++ {
+		if n.text == fmt.Sprint(v) {
+			return true
+		}
+	}
+	c.errorf(n.at, "version", "this program reads locks of version 1 to %d, not %s", LockVersion, n.text)
 	return false
 }
 

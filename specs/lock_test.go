@@ -95,7 +95,11 @@ func TestParseLockRefuses(t *testing.T) {
 		{"another kernel", `"package": "linux-image-6.1.0-40-i386"`, `"package": "linux-image-6.1.0-41-i386"`, `guests.debian-bookworm-i686.packages[1]: linux-image-6.1.0-40-i386 6.1.153-1 is marked as the kernel, which is linux-image-6.1.0-41-i386 6.1.153-1`},
 		{"snapshot", "20260905T143000Z", "2026-09-05", `guests.debian-bookworm-i686.release.snapshot: "2026-09-05" is not a moment of snapshot.debian.org, like 20260101T000000Z`},
 		{"kind", `"kind": "debian"`, `"kind": "deb"`, `sources[0].kind: there is no kind "deb": did you mean "debian"?`},
-		{"newer", `"version": 1,`, `"version": 2,`, `version: this program reads locks of version 1, not 2`},
+		{"newer", `"version": 1,`, `"version": 3,`, `version: this program reads locks of version 1 to 2, not 3`},
+		{"a version that has no suites", `"package": "seabios"`, `"suite": "bookworm-security", "archive": "debian-security", "snapshot": "20260101T000000Z", "package": "seabios"`,
+			`version: it is 1, but there are suites or snapshots, which version 2 brought`},
+		{"package of no suite", `"kernel": true`, `"suite": "sid", "kernel": true`,
+			`guests.debian-bookworm-i686.packages[1].suite: "sid" is not one of the guest's suites`},
 		{"syntax", `"version": 1,`, `"version": 1,,`, `not JSON: invalid character ',' looking for beginning of object key string`},
 		{"trailing", "\n}\n", "\n}\n{}", `not JSON: invalid character '{' after top-level value`},
 	} {
@@ -181,5 +185,56 @@ func TestWriteFile(t *testing.T) {
 	}
 	if entries, _ = os.ReadDir(dir); len(entries) != 2 {
 		t.Errorf("left behind after a failure: %v", entries)
+	}
+}
+
+// TestLockOfManySuites: what version 2 can say, and what is refused of it.
+func TestLockOfManySuites(t *testing.T) {
+	l := loadSeabios(t)
+	lock := sampleLock(t, l)
+	const name = "debian-bookworm-x86_64"
+	g := lock.Guests[name]
+	release := g.Release
+	release.Snapshot = "20261001T000000Z"
+	g.Suites = []LockedSuite{
+		{Suite: "bookworm-updates", Archive: ArchiveMain, Release: g.Release},
+		{Suite: "bookworm-security", Archive: ArchiveSecurity, Release: release},
+	}
+	g.Packages[0].Suite = "bookworm-security"
+	lock.Sources[0].Suite, lock.Sources[0].Archive, lock.Sources[0].Snapshot = "bookworm-security", ArchiveSecurity, "20261001T000000Z"
+	data := lock.Marshal()
+	back, err := ParseLock("x", data)
+	if err != nil {
+		t.Fatal(report(err))
+	}
+	if back.Version != 2 || back.Guests[name].Suites[0].Suite != "bookworm-security" || string(back.Marshal()) != string(data) {
+		t.Errorf("read back as version %d, %+v", back.Version, back.Guests[name].Suites)
+	}
+	archive, snapshot := g.Origin(g.Packages[0])
+	if archive != "debian-security" || snapshot != "20261001T000000Z" {
+		t.Errorf("a security update lies in %s at %s", archive, snapshot)
+	}
+	if archive, snapshot = g.Origin(g.Packages[1]); archive != "debian" || snapshot != g.Release.Snapshot {
+		t.Errorf("a package of the guest's own suite lies in %s at %s", archive, snapshot)
+	}
+	for _, tc := range []struct{ name, old, new, want string }{
+		{"archive", `"archive": "debian-security",
+          "release"`, `"archive": "debian-securty",
+          "release"`, `guests.` + name + `.suites[0].archive: there is no archive "debian-securty": did you mean "debian-security"?`},
+		{"own suite", `"suite": "bookworm-updates"`, `"suite": "bookworm"`, `guests.` + name + `.suites[1]: not sorted: bookworm stands after bookworm-security`},
+		{"twice", `"suite": "bookworm-updates"`, `"suite": "bookworm-security"`, `guests.` + name + `.suites[1]: bookworm-security is there twice`},
+		{"source without its moment", `"snapshot": "20261001T000000Z",
+      "files"`, `"files"`, `sources[0].snapshot: "" is not a moment of snapshot.debian.org, like 20260101T000000Z`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			text := strings.Replace(string(data), tc.old, tc.new, 1)
+			if text == string(data) {
+				t.Fatal("the case changes nothing")
+			}
+			_, err := ParseLock("x", []byte(text))
+			if err == nil || !strings.Contains(report(err), tc.want) {
+				t.Errorf("\n got %s\nwant %s", report(err), tc.want)
+			}
+		})
 	}
 }

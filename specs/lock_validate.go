@@ -6,11 +6,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 var (
-	snapshotSyntax = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z$`)
+	snapshotSyntax = regexp.MustCompile(SnapshotPattern)
 	poolSyntax     = regexp.MustCompile(`^pool/[A-Za-z0-9][A-Za-z0-9._+~%:-]*(/[A-Za-z0-9][A-Za-z0-9._+~%:-]*)+$`)
 	fileNameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~%:-]*$`)
 	sourceKinds    = []string{KindDebian, KindURL, KindGit}
@@ -20,6 +19,9 @@ var (
 const snapshotLayout = "20060102T150405Z"
 
 func (c checker) lock(l *Lock) {
+	if needs := l.needs(); needs > l.Version {
+		c.fail(at("version"), "it is %d, but there are suites or snapshots, which version %d brought", l.Version, needs)
+	}
 	c.name(at("spec", "name"), l.Spec.Name)
 	c.sha256(at("spec", "digest"), l.Spec.Digest)
 	for _, k := range sortedKeys(l.Spec.Sections) {
@@ -71,6 +73,7 @@ func (c checker) lockedSource(where []any, s LockedSource) {
 		if n := countFunc(s.Files, func(f File) bool { return strings.HasSuffix(f.Name, ".dsc") }); n != 1 {
 			c.fail(below(where, "files"), "a Debian source has one .dsc file, found %d", n)
 		}
+		c.lockedOrigin(where, s)
 	case KindURL:
 		if len(s.Files) != 1 {
 			c.fail(below(where, "files"), "a url source is one file, found %d", len(s.Files))
@@ -81,6 +84,25 @@ func (c checker) lockedSource(where []any, s LockedSource) {
 	sorted(c, below(where, "files"), s.Files, func(f File) string { return f.Name })
 	for i, f := range s.Files {
 		c.file(below(where, "files", i), s.Kind, f)
+	}
+}
+
+// archives are the values of an archive in a lock.
+var archives = []string{ArchiveMain, ArchiveSecurity}
+
+// lockedOrigin checks where a Debian source comes from: all of suite, archive and snapshot are there, or none.
+func (c checker) lockedOrigin(where []any, s LockedSource) {
+	if s.Suite == "" && s.Archive == "" && s.Snapshot == "" {
+		return
+	}
+	c.match(below(where, "suite"), s.Suite, suiteSyntax, "a suite, like bookworm")
+	c.archive(below(where, "archive"), s.Archive)
+	c.snapshot(below(where, "snapshot"), s.Snapshot)
+}
+
+func (c checker) archive(where []any, archive string) {
+	if !slices.Contains(archives, archive) {
+		c.fail(where, "there is no archive %q%s", archive, suggest(archive, archives))
 	}
 }
 
@@ -130,19 +152,31 @@ func (c checker) lockedGuest(where []any, g *LockedGuest) {
 	c.machine(below(where, "machine"), g.Machine)
 	c.cpu(below(where, "cpu"), g.CPU)
 	c.release(below(where, "release"), g.Release)
+	sorted(c, below(where, "suites"), g.Suites, func(s LockedSuite) string { return s.Suite })
+	suites := map[string]bool{"": true}
+	for i, s := range g.Suites {
+		where := below(where, "suites", i)
+		c.match(below(where, "suite"), s.Suite, suiteSyntax, "a suite, like bookworm-security")
+		if s.Suite == g.Suite {
+			c.fail(below(where, "suite"), "%s is the guest's own suite", s.Suite)
+		}
+		c.archive(below(where, "archive"), s.Archive)
+		c.release(below(where, "release"), s.Release)
+		suites[s.Suite] = true
+	}
 	sorted(c, below(where, "packages"), g.Packages, func(p Package) string { return p.Name + " " + p.Arch })
 	for i, p := range g.Packages {
 		c.lockedPackage(below(where, "packages", i), g.Arch, p)
+		if !suites[p.Suite] {
+			c.fail(below(where, "packages", i, "suite"), "%q is not one of the guest's suites", p.Suite)
+		}
 	}
 	c.kernel(where, g)
 }
 
 func (c checker) release(where []any, r Release) {
 	c.sha256(below(where, "inrelease_sha256"), r.InReleaseSHA256)
-	_, err := time.Parse(snapshotLayout, r.Snapshot)
-	if err != nil || !snapshotSyntax.MatchString(r.Snapshot) {
-		c.fail(below(where, "snapshot"), "%q is not a moment of snapshot.debian.org, like 20260101T000000Z", r.Snapshot)
-	}
+	c.snapshot(below(where, "snapshot"), r.Snapshot)
 }
 
 // debianArch is what Debian calls an architecture.

@@ -42,6 +42,8 @@ func TestMatches(t *testing.T) {
 		{"guest order", func(l *Loaded) { n := l.names; n[0], n[1] = n[1], n[0] }, "guests changed", false},
 		{"guest packages", func(l *Loaded) { l.Guests[x86].Packages = nil }, "guests." + x86 + ".packages changed", true},
 		{"guest suite", func(l *Loaded) { l.Guests[x86].Suite = "trixie" }, "guests." + x86 + ".suite changed", true},
+		{"guest security", func(l *Loaded) { l.Guests[x86].Security = true }, "guests." + x86 + ".security added", true},
+		{"guest snapshot", func(l *Loaded) { l.Guests[x86].Snapshot = "20260101T000000Z" }, "guests." + x86 + ".snapshot added", true},
 		{"guest machine", func(l *Loaded) { l.Guests[x86].Machine, l.Guests[x86].CPUs = "pc-q35-7.2", 4 },
 			"guests." + x86 + ".cpus changed; guests." + x86 + ".machine changed", false},
 		{"name", func(l *Loaded) { l.Spec.Name = "other" }, "it was made for the spec seabios", false},
@@ -119,16 +121,34 @@ func TestDiff(t *testing.T) {
 		"source seabios 1.16.2-1 → 1.16.2-2",
 		"debian-bookworm-i686: removed",
 		"debian-bookworm-x86_64: snapshot 20260905T143000Z → 20261001T000000Z",
-		"debian-bookworm-x86_64: kernel 6.1.0-40-amd64 → 6.1.0-41-amd64",
+		"debian-bookworm-x86_64: kernel linux-image-6.1.0-40-amd64 6.1.153-1 → linux-image-6.1.0-41-amd64 6.1.160-1",
 		"debian-bookworm-x86_64: package base-files 12.4: the same version, other contents",
 		"debian-bookworm-x86_64: package gcc 4:12.2.0-3 added",
-		"debian-bookworm-x86_64: package kernel linux-image-6.1.0-40-amd64 6.1.153-1 → linux-image-6.1.0-41-amd64 6.1.160-1",
 		"debian-bookworm-x86_64: package zlib1g 1:1.2.13.dfsg-1 → 1:1.3",
 	}
-	if diff := cmp.Diff(want, Diff(old, now)); diff != "" {
+	if diff := cmp.Diff(want, lines(Diff(old, now))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Diff(nil, now); len(got) != 2 || got[1] != "debian-bookworm-x86_64: added, 4 packages" {
+	g.Suites = []LockedSuite{{Suite: "bookworm-security", Archive: ArchiveSecurity}}
+	then := sampleLock(t, loadSeabios(t))
+	then.Guests["debian-bookworm-x86_64"].Packages[1].Suite = "bookworm-security"
+	then.Guests["debian-bookworm-x86_64"].Packages[0].Suite = "bookworm-security"
+	then.Guests["debian-bookworm-x86_64"].Packages[0].Version = "1:1.2.13-2"
+	want = []string{
+		"debian-bookworm-x86_64: package base-files 12.4: bookworm → bookworm-security",
+		"debian-bookworm-x86_64: package zlib1g 1:1.2.13.dfsg-1 → 1:1.2.13-2 (bookworm-security)",
+	}
+	if diff := cmp.Diff(want, lines(Diff(sampleLock(t, loadSeabios(t)), then))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := lines(Diff(nil, now)); len(got) != 2 || got[1] != "debian-bookworm-x86_64: added, 4 packages" {
 		t.Errorf("from nothing: %q", got)
 	}
+}
+
+func lines(changes []Change) (out []string) {
+	for _, c := range changes {
+		out = append(out, c.String())
+	}
+	return out
 }

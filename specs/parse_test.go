@@ -151,6 +151,11 @@ scratch: 8GiB
 
 var brokenGuests = []breakage{
 	{"arch", "i686", "i386", `2:7: arch: there is no architecture "i386": did you mean "i686"?`},
+	{"suite of additions", "suite: bookworm", "suite: bookworm-security", `3:8: suite: bookworm-security is not a whole suite: write bookworm and add ` + "`security: true`"},
+	{"suite of backports", "suite: bookworm", "suite: bookworm-backports", `3:8: suite: bookworm-backports is not a whole suite: write bookworm`},
+	{"security", "suite: bookworm", "suite: bookworm\nsecurity: yes", `4:11: security: expected a boolean, found a string`},
+	{"snapshot", "suite: bookworm", "suite: bookworm\nsnapshot: 20261301T000000Z", `4:11: snapshot: "20261301T000000Z" is not a moment of snapshot.debian.org, like 20260101T000000Z`},
+	{"snapshot of nothing", "suite: bookworm", "suite: bookworm\nsnapshot: ''", `4:11: snapshot: "" is not a moment of snapshot.debian.org, like 20260101T000000Z`},
 	{"suite", "bookworm", "Debian 12", `3:8: suite: "Debian 12" is not a suite, like bookworm`},
 	{"CPUs as string", "cpus: 2", `cpus: "2"`, `9:7: cpus: expected a number, found a string`},
 	{"no CPUs", "cpus: 2", "cpus: 0", `9:7: cpus: 0 CPUs: from 1 to 255`},

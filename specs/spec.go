@@ -110,8 +110,17 @@ type Guest struct {
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 	// The architecture of kernel and userland: `x86_64` or `i686`.
 	Arch string `yaml:"arch" json:"arch"`
-	// The suite of the Debian archive: `bookworm`.
+	// The suite of the Debian archive: `bookworm`, `trixie`.
 	Suite string `yaml:"suite" json:"suite"`
+	// Take the suite's security updates too: `SUITE-security`, which lies in an archive of its own (`debian-security/`).
+	Security bool `yaml:"security,omitempty" json:"security,omitempty"`
+	// Take `SUITE-updates` too: what a point release will bring and cannot wait. Of a package in several suites the
+	// highest version is taken, as apt does where nothing is pinned (apt_preferences(5)).
+	Updates bool `yaml:"updates,omitempty" json:"updates,omitempty"`
+	// The moment of the archive that is resolved against, as the snapshot archive writes it: `20260101T000000Z`.
+	// Indexes then come from the snapshot archive alone, and a Release file past its Valid-Until is accepted.
+	// Left out, the archive's present state is resolved against.
+	Snapshot string `yaml:"snapshot,omitempty" json:"snapshot,omitempty"`
 	// The package that, itself or through its dependencies, brings the kernel: `linux-image-amd64`.
 	Kernel string `yaml:"kernel" json:"kernel"`
 	// The Debian packages that it holds beside the Essential ones and those of the stages.

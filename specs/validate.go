@@ -20,6 +20,7 @@ const (
 	CPUPattern      = `^[A-Za-z0-9][A-Za-z0-9_-]*-v[0-9]+$`            // a CPU model with a version
 	VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`                       // POSIX, Base Definitions, 8.1
 	SuitePattern    = `^[a-z][a-z0-9-]*$`                              //
+	SnapshotPattern = `^[0-9]{8}T[0-9]{6}Z$`                           // snapshot.debian.org's time stamps
 )
 
 var (

@@ -3,6 +3,7 @@ package specs
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -96,7 +97,7 @@ func (c checker) guest(g *Guest) {
 	if !slices.Contains(arches, g.Arch) {
 		c.fail(at("arch"), "there is no architecture %q%s", g.Arch, suggest(g.Arch, arches))
 	}
-	c.match(at("suite"), g.Suite, suiteSyntax, "a suite, like bookworm")
+	c.suite(g)
 	c.match(at("kernel"), g.Kernel, packageSyntax, "a Debian package name")
 	c.packages(at("packages"), g.Packages)
 	c.machine(at("machine"), g.Machine)
@@ -114,5 +115,26 @@ func (c checker) guest(g *Guest) {
 	case g.Clock.Before(clockFirst) || !g.Clock.Before(clockLast):
 		c.fail(at("clock"), "the clock must be between %s and %s, where a 32-bit time_t ends",
 			clockFirst.Format(time.DateOnly), clockLast.Format(time.DateOnly))
+	}
+}
+
+// suite checks which suites, and which moment of them, a guest is made from.
+func (c checker) suite(g *Guest) {
+	c.match(at("suite"), g.Suite, suiteSyntax, "a suite, like bookworm")
+	for suffix, how := range map[string]string{
+		"-security": " and add `security: true`", "-updates": " and add `updates: true`", "-backports": "",
+	} {
+		if release, ok := strings.CutSuffix(g.Suite, suffix); ok {
+			c.fail(at("suite"), "%s is not a whole suite: write %s%s", g.Suite, release, how)
+		}
+	}
+	if g.Snapshot != "" || c.root.get("snapshot") != nil {
+		c.snapshot(at("snapshot"), g.Snapshot)
+	}
+}
+
+func (c checker) snapshot(path []any, s string) {
+	if _, err := time.Parse(snapshotLayout, s); err != nil || !snapshotSyntax.MatchString(s) {
+		c.fail(path, "%q is not a moment of snapshot.debian.org, like 20260101T000000Z", s)
 	}
 }

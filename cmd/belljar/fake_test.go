@@ -12,6 +12,7 @@ import (
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/pipeline"
+	"github.com/belljar/belljar/specs"
 )
 
 // fakeMain is belljar with a pipeline that plays the scenario named by $SCENARIO; $PACE slows its events down.
@@ -86,9 +87,12 @@ func fakeAPI(scenario string, pace time.Duration) api {
 			return checks, err
 		},
 		lock: func(_ context.Context, _ pipeline.Config, o pipeline.LockOptions) (*pipeline.LockResult, error) {
-			r := &pipeline.LockResult{Path: o.Spec + ".lock.json", Packages: 171, Bytes: 123456789}
+			r := &pipeline.LockResult{Path: o.Spec + ".lock.json", DryRun: o.DryRun, Packages: 171, Bytes: 123456789}
 			if scenario == "changed" {
-				r.Written, r.Changes = true, []string{"libc6 2.36-9 -> 2.36-10"}
+				r.Written, r.Details = !o.DryRun, fakeChanges
+				for _, c := range r.Details {
+					r.Changes = append(r.Changes, c.String())
+				}
 			}
 			return r, err
 		},
@@ -191,4 +195,17 @@ func fakeEvents(happy bool) []pipeline.Event {
 	add(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseSmoke, Name: "q35", Text: "boot it"})
 	add(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseSmoke, Name: "q35", Text: "pass", Took: 2100 * time.Millisecond})
 	return evs
+}
+
+// fakeChanges are one of each kind.
+var fakeChanges = []specs.Change{
+	{Kind: "source", Name: "seabios", What: specs.Changed, Old: "1.16.2-1", New: "1.16.3-1"},
+	{Guest: "debian-bookworm-x86_64", Kind: "snapshot", What: specs.Changed, Old: "20260901T000000Z", New: "20261101T000000Z"},
+	{Guest: "debian-bookworm-x86_64", Kind: "kernel", What: specs.Changed, Old: "linux-image-6.1.0-40-amd64 6.1.153-1",
+		New: "linux-image-6.1.0-41-amd64 6.1.158-1", NewSuite: "bookworm-security", Security: true},
+	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "libc6", What: specs.Changed, Old: "2.36-9", New: "2.36-10"},
+	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "libnew1", What: specs.Added, New: "1.0-1"},
+	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "libold0", What: specs.Removed, Old: "0.9-1"},
+	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "tzdata", What: specs.Moved, Old: "2026b-0", New: "2026b-0",
+		OldSuite: "bookworm-updates", NewSuite: "bookworm"},
 }

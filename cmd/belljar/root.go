@@ -62,7 +62,7 @@ finished ROM in a second machine, and hands it over only if that boot went well.
 func (g *globals) flags(f *pflag.FlagSet) {
 	f.StringVar(&g.dir, "dir", "", "Belljar's own `folder`: store, runs, what it learnt of this host\n"+
 		"(default $BELLJAR_DIR, else ${XDG_CACHE_HOME:-~/.cache}/belljar)")
-	f.StringArrayVar(&g.mirrors, "mirror", nil, "`URL` of a Debian mirror, may be given more than once\n"+
+	f.StringArrayVar(&g.mirrors, "mirror", nil, "`URL` or folder of a Debian mirror, may be given more than once\n"+
 		"(default $BELLJAR_MIRROR, space-separated, else this machine's own)")
 	f.StringVar(&g.config, "config", "", "config `file`\n"+
 		"(default $BELLJAR_CONFIG, else ${XDG_CONFIG_HOME:-~/.config}/belljar/config.yaml)")

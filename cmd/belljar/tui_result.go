@@ -117,18 +117,6 @@ func (p *printer) checks(checks []pipeline.Check) {
 	p.line("\nThis host can build.")
 }
 
-func (p *printer) locked(r *pipeline.LockResult) {
-	for _, c := range r.Changes {
-		p.line("  %s", tidy(c))
-	}
-	what := fmt.Sprintf("%s, %s", plural(r.Packages, "package"), bytesText(r.Bytes))
-	if !r.Written {
-		p.line("nothing changed: %s stands (%s)", r.Path, what)
-		return
-	}
-	p.line("wrote %s: %s", r.Path, what)
-}
-
 func (p *printer) fetched(r *pipeline.FetchResult) {
 	what := fmt.Sprintf("%s (%s) in the store", plural(r.Files, "file"), bytesText(r.Bytes))
 	if r.Fetched == 0 {

@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -37,6 +38,8 @@ type Chosen struct {
 
 	by      *Chosen // nil for a root or an essential package
 	origin  string  // of a root
+	depth   int     // in the chain of packages that pulled it in
+	head    string  // that chain's beginning
 	pending []need
 }
 
@@ -61,9 +64,10 @@ func (c *Closure) Find(name string) *Chosen {
 // their Pre-Depends and Depends, transitively. Recommends play no part.
 //
 // Of a name, the highest version in the index is the candidate, or the one that a root pins. There is no backtracking.
-// A group of alternatives is fulfilled by a package chosen already; else by a preferred one; else by the first
-// alternative that can be: by the package of that name before one that provides it, as apt does. Groups with one
-// possible package are followed before groups with a choice, so that the outcome does not hang on the roots' order.
+// All Essential packages and roots are chosen first; then their needs are met one after the other, depth first, as apt
+// does it. A group of alternatives is fulfilled by a package chosen already; else by a preferred one; else by the first
+// alternative that can be: by the package of that name before one that provides it. The roots' order does not matter:
+// they are sorted.
 func Resolve(idx *Index, arch string, roots []string, opts Options) (*Closure, error) {
 	r := &resolver{idx: idx, arch: arch, opts: opts, chosen: map[string]*Chosen{}, pins: map[string]*Package{},
 		provided: map[string][]provider{}}
@@ -85,6 +89,9 @@ func Resolve(idx *Index, arch string, roots []string, opts Options) (*Closure, e
 	if err := r.checkConflicts(c.Packages); err != nil {
 		return nil, err
 	}
+	if err := r.checkPreDepends(c); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -95,8 +102,7 @@ type resolver struct {
 	chosen   map[string]*Chosen
 	pins     map[string]*Package
 	provided map[string][]provider // what chosen packages provide
-	single   []need                // groups with one possible package, or not looked at yet
-	multi    []need                // groups with a choice
+	roots    []*Chosen             // Essential packages and roots, in the order in which their needs are met
 }
 
 func (r *resolver) addRoots(roots []string) error {
@@ -129,20 +135,26 @@ func (r *resolver) addRoots(roots []string) error {
 		if pin := r.pins[root.pkg.Name]; pin != nil {
 			root.pkg = pin
 		}
-		if err := r.choose(root.pkg, nil, root.origin); err != nil {
+		c, err := r.choose(root.pkg, nil, root.origin)
+		if err != nil {
 			return err
 		}
+		r.roots = append(r.roots, c)
 	}
 	if r.opts.NoEssential {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.idx.Packages)) {
+	var essential []*Chosen // met first: a root's choice must not hang on what the base has not chosen yet
+	for _, name := range r.idx.essential {
 		if p := r.candidate(name); p != nil && p.Essential {
-			if err := r.choose(p, nil, "Essential"); err != nil {
+			c, err := r.choose(p, nil, "Essential")
+			if err != nil {
 				return err
 			}
+			essential = append(essential, c)
 		}
 	}
+	r.roots = append(essential, r.roots...)
 	return nil
 }
 
@@ -155,6 +167,10 @@ func (r *resolver) root(name, version string, pinned bool) (*Package, *fault.Err
 		if ps := r.idx.providers[name]; len(ps) > 0 {
 			return nil, fault.New(fault.Input, "resolve packages", "%s is a virtual package in %s", name, r.idx.Suite).
 				WithRemedy("Name one of the packages that provide it: %s.", strings.Join(providerNames(ps), ", "))
+		}
+		if arches := r.arches(name); arches != "" {
+			return nil, fault.New(fault.Input, "resolve packages", "%s has %s for %s, not for %s", r.idx.Suite, name, arches,
+				r.arch).WithRemedy("Name a package of the guest's own architecture.")
 		}
 		return nil, unknownName("resolve packages", name, r.idx.Suite, slices.Collect(maps.Keys(r.idx.Packages)))
 	}
@@ -189,10 +205,10 @@ func (r *resolver) candidate(name string) *Package {
 	return nil
 }
 
-// choose takes a package into the closure and queues what it needs.
-func (r *resolver) choose(p *Package, by *Chosen, origin string) error {
-	if r.chosen[p.Name] != nil {
-		return nil
+// choose takes a package into the closure, if it is not there yet; what it needs is left for expand.
+func (r *resolver) choose(p *Package, by *Chosen, origin string) (*Chosen, error) {
+	if c := r.chosen[p.Name]; c != nil {
+		return c, nil
 	}
 	c := &Chosen{Package: p, by: by, origin: origin}
 	c.Why = c.chain()
@@ -200,82 +216,140 @@ func (r *resolver) choose(p *Package, by *Chosen, origin string) error {
 	for _, f := range []struct{ name, text string }{{"Pre-Depends", p.PreDepends}, {"Depends", p.Depends}} {
 		groups, err := r.relations(p, f.name, f.text)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, g := range groups {
 			c.pending = append(c.pending, need{c, f.name, g})
 		}
 	}
-	r.single = append(r.single, c.pending...)
 	provides, err := r.relations(p, "Provides", p.Provides)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, g := range provides {
 		r.provided[g[0].Name] = append(r.provided[g[0].Name], provider{p, g[0].Version})
 	}
-	return nil
+	return c, nil
 }
 
 func (r *resolver) relations(p *Package, field, text string) ([]Alternatives, error) {
 	groups, err := ParseRelations(text)
 	if err != nil {
-		return nil, fault.New(fault.Input, "read "+r.idx.Name, "line %d: package %s: %s: %w",
+		return nil, fault.New(fault.Input, "read "+p.Index, "line %d: package %s: %s: %w",
 			p.Line, p.Name, field, err)
 	}
 	return groups, nil
 }
 
-// follow fulfils needs until none is left: those without a choice first.
+// follow fulfils what the packages chosen so far need, and what these need, in apt's order (apt-pkg/depcache.cc,
+// MarkInstall): of each package one group after the other, Pre-Depends first, and all that a newly chosen package needs
+// before the next group is looked at.
 func (r *resolver) follow() error {
-	for len(r.single)+len(r.multi) > 0 {
-		n, forced := need{}, len(r.single) == 0
-		if forced {
-			n, r.multi = r.multi[0], r.multi[1:]
-		} else {
-			n, r.single = r.single[0], r.single[1:]
-		}
-		if r.fulfilled(n.group) {
-			continue
-		}
-		options := r.options(n.group)
-		switch {
-		case len(options) == 0:
-			return r.unsatisfiable(n)
-		case len(options) > 1 && !forced:
-			r.multi = append(r.multi, n)
-			continue
-		}
-		if err := r.choose(options[0], n.of, ""); err != nil {
+	for _, c := range r.roots {
+		if err := r.expand(c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (r *resolver) expand(c *Chosen) error {
+	for _, n := range c.pending {
+		if r.fulfilled(n.group) {
+			continue
+		}
+		p, err := r.pick(n)
+		if err != nil {
+			return err
+		}
+		next, err := r.choose(p, c, "")
+		if err != nil {
+			return err
+		}
+		if err := r.expand(next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pick is the package that a group is fulfilled by: the first that conflicts with nothing chosen and whose own needs
+// can be met. Where no alternative is left, the first is taken all the same: what is wrong with it makes a better error.
+func (r *resolver) pick(n need) (*Package, error) {
+	options := r.options(n.group)
+	if len(options) == 0 {
+		return nil, r.unsatisfiable(n)
+	}
+	if len(options) == 1 {
+		return options[0], nil
+	}
+	for _, p := range options {
+		ok, err := r.installable(p)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return p, nil
+		}
+	}
+	return options[0], nil
+}
+
+// installable reports whether a package could join the chosen ones, as far as its own fields and theirs say.
+func (r *resolver) installable(p *Package) (bool, error) {
+	for _, f := range []struct{ name, text string }{{"Conflicts", p.Conflicts}, {"Breaks", p.Breaks}} {
+		groups, err := r.relations(p, f.name, f.text)
+		if err != nil {
+			return false, err
+		}
+		for _, g := range groups {
+			for other := range r.fulfillers(g[0]) {
+				if other.Name != p.Name {
+					return false, nil
+				}
+			}
+		}
+	}
+	for _, f := range []struct{ name, text string }{{"Pre-Depends", p.PreDepends}, {"Depends", p.Depends}} {
+		groups, err := r.relations(p, f.name, f.text)
+		if err != nil {
+			return false, err
+		}
+		for _, g := range groups {
+			if !r.fulfilled(g) && len(r.options(g)) == 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
 func (r *resolver) fulfilled(group Alternatives) bool {
-	return slices.ContainsFunc(group, func(rel Relation) bool { return len(r.fulfillers(rel)) > 0 })
+	return r.fulfiller(group) != nil
 }
 
 // fulfillers are the chosen packages that fulfil a relation: the one of that name first, then those that provide it.
-func (r *resolver) fulfillers(rel Relation) []*Package {
-	var all []*Package
-	if c := r.chosen[rel.Name]; c != nil && r.matches(c.Package, rel) {
-		all = append(all, c.Package)
-	}
-	for _, p := range r.provided[rel.Name] {
-		if r.provides(p, rel) && !slices.Contains(all, p.pkg) {
-			all = append(all, p.pkg)
+// One may come twice.
+func (r *resolver) fulfillers(rel Relation) iter.Seq[*Package] {
+	return func(yield func(*Package) bool) {
+		if c := r.chosen[rel.Name]; c != nil && r.matches(c.Package, rel) && !yield(c.Package) {
+			return
+		}
+		for _, p := range r.provided[rel.Name] {
+			if r.provides(p, rel) && !yield(p.pkg) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 // options are the packages that could fulfil a group, the best first.
 func (r *resolver) options(group Alternatives) []*Package {
 	var all []*Package
+	seen := map[*Package]bool{}
 	add := func(p *Package) {
-		if !slices.Contains(all, p) {
+		if !seen[p] {
+			seen[p] = true
 			all = append(all, p)
 		}
 	}
@@ -345,15 +419,8 @@ func (r *resolver) link(c *Chosen) error {
 		if n.field == "Pre-Depends" {
 			to = &c.PreDepends
 		}
-		for _, rel := range n.group {
-			ps := r.fulfillers(rel)
-			if len(ps) == 0 {
-				continue
-			}
-			if ps[0].Name != c.Name {
-				*to = append(*to, ps[0].Name)
-			}
-			break
+		if p := r.fulfiller(n.group); p != nil && p.Name != c.Name {
+			*to = append(*to, p.Name)
 		}
 	}
 	for _, list := range []*[]string{&c.PreDepends, &c.Depends} {
@@ -361,6 +428,16 @@ func (r *resolver) link(c *Chosen) error {
 		*list = slices.Compact(*list)
 	}
 	c.pending = nil
+	return nil
+}
+
+// fulfiller is the first package of the closure that fulfils a group.
+func (r *resolver) fulfiller(group Alternatives) *Package {
+	for _, rel := range group {
+		for p := range r.fulfillers(rel) {
+			return p
+		}
+	}
 	return nil
 }
 
@@ -373,7 +450,7 @@ func (r *resolver) checkConflicts(all []*Chosen) error {
 				return err
 			}
 			for _, g := range groups {
-				for _, p := range r.fulfillers(g[0]) {
+				for p := range r.fulfillers(g[0]) {
 					// A package never conflicts with itself, nor with what it provides (Policy 7.4).
 					if p.Name == c.Name {
 						continue
@@ -389,10 +466,23 @@ func (r *resolver) checkConflicts(all []*Chosen) error {
 	return nil
 }
 
+// maxChain bounds the packages that a chain names. Debian's chains are shorter; in an archive that is one long chain,
+// the texts of all its packages would fill the memory.
+const maxChain = 40
+
 // chain says who pulled a package in, from the root on.
 func (c *Chosen) chain() string {
 	if c.by == nil {
-		return c.origin + " → " + c.Name
+		c.head = c.origin + " → " + c.Name
+		return c.head
 	}
-	return c.by.chain() + " → " + c.Name
+	c.depth, c.head = c.by.depth+1, c.by.head
+	if c.depth >= maxChain {
+		return c.head + " → … → " + c.by.Name + " → " + c.Name
+	}
+	why := c.by.Why + " → " + c.Name
+	if c.depth < maxChain/2 {
+		c.head = why
+	}
+	return why
 }

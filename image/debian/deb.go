@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
+	"slices"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 
 	"github.com/belljar/belljar/fault"
 )
@@ -19,9 +22,12 @@ const (
 	maxFormatSize  = 64
 	maxControlSize = 64 << 20 // of control.tar, packed and unpacked, and of all its members together
 	maxDataSize    = 4 << 30  // of data.tar, packed
-	maxUnpacked    = 16 << 30 // of data.tar, unpacked
-	maxPathLength  = 4096     // PATH_MAX
+	maxUnpacked    = 16 << 30 // of data.tar, unpacked; see also unpackedBound
 )
+
+// unpackedBound is how much a data.tar of that packed size may unpack to. Text and debug information shrink to a
+// fiftieth at best; a stream of zeros, to a thousandth (deflate) and far less (xz, zstd).
+func unpackedBound(packed int64) int64 { return min(maxUnpacked, 256<<20+250*packed) }
 
 // Deb reads a Debian binary package (deb(5), format 2.x) as a stream: the control members are read when it is opened,
 // the data members come one by one from Next, their contents from Read.
@@ -34,8 +40,10 @@ type Deb struct {
 
 	member string // the data member's name, e.g. data.tar.xz
 	data   io.ReadCloser
+	limit  *bounded // between data and tar
+	bound  int64    // of limit at the start
 	tar    *tar.Reader
-	files  map[string]bool // regular files seen, which a hard link may name
+	seen   map[string]byte // the entries that came, with their types
 	entry  string          // the entry that Read reads
 	done   error           // sticky: io.EOF or the first failure
 }
@@ -54,7 +62,7 @@ func OpenDeb(r io.Reader) (*Deb, error) {
 func OpenDebNamed(name string, r io.Reader) (*Deb, error) {
 	d := &Deb{
 		name: name, src: &source{r: bufio.NewReaderSize(r, 64<<10)},
-		control: map[string][]byte{}, modes: map[string]fs.FileMode{}, files: map[string]bool{},
+		control: map[string][]byte{}, modes: map[string]fs.FileMode{}, seen: map[string]byte{},
 	}
 	if err := d.open(); err != nil {
 		d.Close()
@@ -147,7 +155,9 @@ func (d *Deb) open() error {
 		return fmt.Errorf("%s: %w", m.Name, noEOF(err))
 	}
 	d.data = data
-	d.tar = tar.NewReader(&bounded{r: data, left: maxUnpacked})
+	d.bound = unpackedBound(m.Size)
+	d.limit = &bounded{r: data, left: d.bound}
+	d.tar = tar.NewReader(d.limit)
 	return nil
 }
 
@@ -190,10 +200,11 @@ func (d *Deb) nextMember(stem string, known []string, bound int64) (arMember, st
 			return m, "", fmt.Errorf("%s declares %d bytes, more than the bound of %d", m.Name, m.Size, bound)
 		}
 		compression := strings.TrimPrefix(m.Name[len(stem):], ".")
-		for _, k := range known {
-			if k == compression {
-				return m, compression, nil
-			}
+		switch {
+		case slices.Contains(known, compression) && (m.Size > 0 || compression == ""):
+			return m, compression, nil
+		case slices.Contains(known, compression):
+			return m, "", fmt.Errorf("%s has no byte: %w", m.Name, io.ErrUnexpectedEOF)
 		}
 		return m, "", fmt.Errorf("%s has an unknown compression, want %s%s", m.Name, stem, strings.Join(known, ", ."))
 	}
@@ -235,6 +246,9 @@ func (d *Deb) readControl(m arMember, compression string) error {
 		d.modes[name] = h.FileInfo().Mode().Perm()
 	}
 	if d.control["control"] == nil {
+		if _, err := io.Copy(io.Discard, d.ar); err != nil { // a zstd stream of no byte at all is a good one
+			return noEOF(err)
+		}
 		return errors.New("it has no member control")
 	}
 	return drain(limit)
@@ -253,13 +267,14 @@ func (d *Deb) next() (*tar.Header, error) {
 		return nil, err
 	}
 	d.entry, h.Name = name, name
+	if err := d.checkEntry(h); err != nil {
+		return nil, err
+	}
 	if len(h.PAXRecords) > 0 { // deb(5) allows v7, ustar and GNU archives; a pax record could rename or make a hole.
 		return nil, fmt.Errorf("%s has pax records, want a ustar or GNU archive", name)
 	}
 	switch h.Typeflag {
-	case tar.TypeReg:
-		d.files[name] = true
-	case tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	case tar.TypeReg, tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	case tar.TypeSymlink:
 		if h.Linkname == "" || strings.ContainsAny(h.Linkname, "\x00\n") || len(h.Linkname) >= maxPathLength {
 			return nil, fmt.Errorf("%s is a symbolic link to %.80q, want a path", name, h.Linkname)
@@ -269,16 +284,19 @@ func (d *Deb) next() (*tar.Header, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s is a hard link: %w", name, err)
 		}
-		if !d.files[target] {
+		if d.seen[target] != tar.TypeReg {
 			return nil, fmt.Errorf("%s is a hard link to %s, want a regular file that came before it", name, target)
 		}
 		h.Linkname = target
-		d.files[name] = true // a link to a link is a link to the file
 	default:
 		return nil, fmt.Errorf("%s is %s, want a file, folder, link, device or FIFO", name, typeName(h))
 	}
 	if name == "." && h.Typeflag != tar.TypeDir {
 		return nil, fmt.Errorf("the root is %s, want a folder", typeName(h))
+	}
+	d.seen[name] = h.Typeflag
+	if h.Typeflag == tar.TypeLink {
+		d.seen[name] = tar.TypeReg // a link to a link is a link to the file
 	}
 	return h, nil
 }
@@ -299,48 +317,15 @@ func (d *Deb) fault(err error) error {
 	if d.src.err != nil {
 		return fmt.Errorf("read package %s: %w", d.name, d.src.err)
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded),
+		errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		err = fmt.Errorf("%w: to unpack it takes more memory than the bound of %d MiB (xz) or %d MiB (zstd)",
+			err, maxXZDictionary>>20, maxZstdWindow>>20)
+	case errors.Is(err, xz.ErrBuf), errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("%w: the file is cut off or damaged", err)
 	}
 	return fault.New(fault.Input, "read package "+d.name, "%w", err).
-		WithRemedy("Get the package again; its SHA-256 must be the one that the archive's index names.")
-}
-
-// cleanPath checks a tar entry's name and makes it relative to the root: "./usr/bin/" is "usr/bin", "./" is ".".
-func cleanPath(name string) (string, error) {
-	switch {
-	case name == "":
-		return "", errors.New("an entry has an empty path")
-	case strings.ContainsAny(name, "\x00\n"):
-		return "", fmt.Errorf("the path %.80q has a NUL or a line end in it", name)
-	case len(name) >= maxPathLength:
-		return "", fmt.Errorf("the path %.80q… has %d bytes, want less than %d", name, len(name), maxPathLength)
-	case strings.HasPrefix(name, "/"):
-		return "", fmt.Errorf("the path %q is absolute, want one relative to the root", name)
-	}
-	for part := range strings.SplitSeq(name, "/") {
-		if part == ".." {
-			return "", fmt.Errorf("the path %q climbs with '..', want one below the root", name)
-		}
-	}
-	return path.Clean(name), nil
-}
-
-func typeName(h *tar.Header) string {
-	names := map[byte]string{
-		tar.TypeReg: "a regular file", tar.TypeLink: "a hard link", tar.TypeSymlink: "a symbolic link",
-		tar.TypeChar: "a character device", tar.TypeBlock: "a block device", tar.TypeDir: "a folder",
-		tar.TypeFifo: "a FIFO", tar.TypeGNUSparse: "a sparse file", tar.TypeXGlobalHeader: "a pax header",
-	}
-	if n, ok := names[h.Typeflag]; ok {
-		return n
-	}
-	return fmt.Sprintf("of the unknown type %q", h.Typeflag)
-}
-
-func orStart(entry string) string {
-	if entry == "" {
-		return "its start"
-	}
-	return entry
+		WithRemedy("Get the package again; its SHA-256 must be the one that the archive's index names. Where it is, no " +
+			"copy will be better: leave the package out of the spec, or lock another version of it.")
 }

@@ -15,6 +15,7 @@ import (
 const (
 	maxLine      = 4 << 20
 	maxParagraph = 16 << 20
+	maxFields    = 1000 // of one paragraph
 )
 
 // Field is one field of a paragraph. A continuation line begins in Value after a "\n", without its leading blank.
@@ -188,6 +189,9 @@ func (r *ParagraphReader) addField(p *Paragraph, line []byte) (int, error) {
 	}
 	if f := p.Field(name); f != nil {
 		return -1, fmt.Errorf("the field %s comes twice in one paragraph, first on line %d", name, f.Line)
+	}
+	if len(p.Fields) >= maxFields {
+		return -1, fmt.Errorf("it has more than %d fields", maxFields)
 	}
 	p.Fields = append(p.Fields, Field{Name: name, Value: string(bytes.TrimLeft(line[colon+1:], " \t")), Line: r.line})
 	return len(p.Fields) - 1, nil

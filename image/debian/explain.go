@@ -35,7 +35,22 @@ func (r *resolver) whyNot(rel Relation) string {
 		return fmt.Sprintf("%s has %s only as a virtual package, provided in no such version by %s", suite, rel.Name,
 			strings.Join(providerNames(ps), ", "))
 	}
+	if arches := r.arches(rel.Name); arches != "" {
+		return fmt.Sprintf("%s has %s for %s only", suite, rel.Name, arches)
+	}
 	return fmt.Sprintf("%s has no %s", suite, rel.Name)
+}
+
+// arches are the architectures for which the index has a package.
+func (r *resolver) arches(name string) string {
+	var all []string
+	for _, p := range r.idx.Packages[name] {
+		if !slices.Contains(all, p.Arch) {
+			all = append(all, p.Arch)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 func providerNames(ps []provider) []string {
@@ -54,6 +69,9 @@ func unknownName(op, name, suite string, known []string) *fault.Error {
 	}
 	return e.WithRemedy("Look the name up at packages.debian.org; only the component main is searched.")
 }
+
+// Nearest lists up to n of the names that somebody is likely to have meant.
+func Nearest(name string, names []string, n int) []string { return nearest(name, names, n) }
 
 // nearest lists up to n of the names that are most like name, by edit distance: at most a third of its length away.
 func nearest(name string, names []string, n int) []string {

@@ -21,8 +21,11 @@ type Getter interface {
 	Get(ctx context.Context, path, want string, size int64) (io.ReadCloser, error)
 }
 
-// maxIndex bounds a compressed index. Debian's largest has 12 MB.
-const maxIndex = 512 << 20
+// Bounds on an index, compressed and as text. Debian's largest has 12 MB, and 60 MB of text.
+const (
+	maxIndex     = 512 << 20
+	maxIndexText = 4 << 30
+)
 
 // Package is one binary package of an index: the fields that resolving and fetching need. Relations are kept as text
 // and parsed where they are used, for an index has sixty thousand packages and a closure a few hundred.
@@ -38,8 +41,10 @@ type Package struct {
 	Filename            string // the path below the archive's root
 	Size                int64
 	SHA256              string
-	InstalledSize       int64 // in KiB; an estimate
-	Line                int   // in the index, for errors
+	InstalledSize       int64  // in KiB; an estimate
+	Suite               string // whose index it stands in
+	Index               string // that index and the line in it, for errors
+	Line                int
 }
 
 // Index is a Packages file in memory.
@@ -49,7 +54,12 @@ type Index struct {
 	Packages map[string][]*Package // by name; the highest version first
 
 	providers map[string][]provider // by the name provided, sorted by the provider's name
+	essential []string              // the names of which a version is Essential, sorted
+	lines     map[stanza]int        // where a package stands, while the file is read
 }
+
+// stanza is what a Packages file has once.
+type stanza struct{ name, version, arch string }
 
 type provider struct {
 	pkg     *Package
@@ -156,7 +166,7 @@ func parseCompressed(r io.Reader, compression string, parse func(io.Reader) erro
 		return err
 	}
 	defer text.Close()
-	return parse(text)
+	return parse(&bounded{r: text, left: maxIndexText})
 }
 
 // hashing sums up what is read, and ends the stream one byte past its bound, which is enough to see that it is too
@@ -196,7 +206,10 @@ var packageFields = []string{
 
 // ReadIndex reads a Packages file, uncompressed. name stands in errors.
 func ReadIndex(name, suite string, r io.Reader) (*Index, error) {
-	idx := &Index{Name: name, Suite: suite, Packages: map[string][]*Package{}, providers: map[string][]provider{}}
+	idx := &Index{
+		Name: name, Suite: suite, Packages: map[string][]*Package{}, providers: map[string][]provider{},
+		lines: map[stanza]int{},
+	}
 	paragraphs := NewParagraphReader(name, r, packageFields...)
 	for {
 		p, err := paragraphs.Next()
@@ -211,6 +224,7 @@ func ReadIndex(name, suite string, r io.Reader) (*Index, error) {
 		}
 		pkg, err := newPackage(p)
 		if err == nil {
+			pkg.Suite, pkg.Index = suite, name
 			err = idx.add(pkg)
 		}
 		if err != nil {
@@ -220,13 +234,22 @@ func ReadIndex(name, suite string, r io.Reader) (*Index, error) {
 	if len(idx.Packages) == 0 {
 		return nil, fault.New(fault.Input, "read "+name, "it lists no package")
 	}
-	for _, versions := range idx.Packages {
+	idx.lines = nil
+	idx.sort()
+	return idx, nil
+}
+
+func (idx *Index) sort() {
+	for name, versions := range idx.Packages {
+		if slices.ContainsFunc(versions, func(p *Package) bool { return p.Essential }) {
+			idx.essential = append(idx.essential, name)
+		}
 		slices.SortStableFunc(versions, func(a, b *Package) int { return mustCompare(b.Version, a.Version) })
 	}
+	slices.Sort(idx.essential)
 	for _, all := range idx.providers {
 		slices.SortStableFunc(all, func(a, b provider) int { return strings.Compare(a.pkg.Name, b.pkg.Name) })
 	}
-	return idx, nil
 }
 
 // newPackage checks a paragraph of a Packages file: without Filename, Size and SHA256 a package cannot be pinned.
@@ -274,12 +297,12 @@ func newPackage(p *Paragraph) (*Package, error) {
 }
 
 func (idx *Index) add(pkg *Package) error {
-	for _, other := range idx.Packages[pkg.Name] {
-		if other.Version == pkg.Version && other.Arch == pkg.Arch {
-			return fmt.Errorf("line %d: package %s %s comes twice, first on line %d",
-				pkg.Line, pkg.Name, pkg.Version, other.Line)
-		}
+	key := stanza{pkg.Name, pkg.Version, pkg.Arch}
+	if line, ok := idx.lines[key]; ok {
+		return fmt.Errorf("line %d: package %s %s comes twice, first on line %d",
+			pkg.Line, pkg.Name, pkg.Version, line)
 	}
+	idx.lines[key] = pkg.Line
 	idx.Packages[pkg.Name] = append(idx.Packages[pkg.Name], pkg)
 	groups, err := ParseRelations(pkg.Provides)
 	if err != nil {

@@ -35,17 +35,44 @@ type Keys struct {
 	entities openpgp.EntityList
 }
 
-// Keyring is the host's keyring of the Debian archive where it has one, else the one shipped with Belljar.
+// Keyring is the host's keyring of the Debian archive, and the one shipped with Belljar: hosts older than a suite lack
+// its keys, and a program older than a suite does. Of a key in both the host's copy counts, for it may be revoked there.
 func Keyring() (*Keys, error) {
+	shipped, err := ReadKeys("the shipped keyring", bytes.NewReader(shippedKeyring))
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(hostKeyring)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ReadKeys("the shipped keyring", bytes.NewReader(shippedKeyring))
+		return shipped, nil
 	}
 	if err != nil {
 		return nil, fault.New(fault.Host, "read keyring", "%w", err)
 	}
 	defer f.Close()
-	return ReadKeys(hostKeyring, f)
+	keys, err := ReadKeys(hostKeyring, f)
+	if err != nil {
+		return nil, err
+	}
+	return keys.with(shipped), nil
+}
+
+// with adds the keys of another keyring that k has not.
+func (k *Keys) with(more *Keys) *Keys {
+	out := &Keys{Source: k.Source, entities: slices.Clone(k.entities)}
+	added := false
+	for _, e := range more.entities {
+		if !slices.ContainsFunc(k.entities, func(x *openpgp.Entity) bool {
+			return bytes.Equal(x.PrimaryKey.Fingerprint, e.PrimaryKey.Fingerprint)
+		}) {
+			out.entities = append(out.entities, e)
+			added = true
+		}
+	}
+	if added {
+		out.Source += " and " + more.Source
+	}
+	return out
 }
 
 // ReadKeys reads a binary OpenPGP keyring. Keys of a kind that is not understood are left out.
@@ -71,7 +98,7 @@ type Release struct {
 	Codename      string
 	Version       string
 	Date          time.Time
-	ValidUntil    time.Time // zero where there is none; it is not enforced, for a lock outlives it
+	ValidUntil    time.Time // zero where there is none; see CheckFresh
 	Architectures []string
 	Components    []string
 	Files         map[string]FileHash // by path below dists/SUITE
@@ -111,6 +138,19 @@ func VerifyRelease(suite string, inRelease []byte, keys *Keys) (*Release, error)
 	}
 	r.Signers = signers
 	return r, nil
+}
+
+// CheckFresh says whether the release may still be resolved against: after its Valid-Until, a mirror that serves it has
+// stopped following the archive, or somebody replays an old state to keep security updates away. A release that is of
+// a past moment on purpose is not asked, and no lock that was made from it: they outlive it.
+func (r *Release) CheckFresh(suite string, now time.Time) error {
+	if r.ValidUntil.IsZero() || !now.After(r.ValidUntil) {
+		return nil
+	}
+	return fault.New(fault.Input, "InRelease of "+suite, "it was valid until %s only, and it is %s now: the mirror is stale",
+		r.ValidUntil.UTC().Format(time.DateTime), now.UTC().Format(time.DateTime)).
+		WithRemedy("Use another mirror, or check this machine's clock. To resolve against a past state on purpose, write " +
+			"its moment into the guest (snapshot: 20260101T000000Z), or name a mirror whose path ends in it.")
 }
 
 func checkSignatures(op string, block *clearsign.Block, keys *Keys) ([]string, error) {
@@ -170,6 +210,7 @@ func checkSignature(signed []byte, sig *packet.Signature, keys *Keys) (*openpgp.
 	if err != nil {
 		return nil, err
 	}
+	//nolint:forbidigo // whether an archive is believed depends on the day; what was locked does not
 	if signer.Revoked(time.Now()) {
 		return nil, errors.New("the key is revoked")
 	}

@@ -33,41 +33,26 @@ func (s *Source) DSC() FileHash {
 // Path is where a file of the package lies below the archive's root.
 func (s *Source) Path(file string) string { return path.Join(s.Directory, file) }
 
-// FindSource looks a source package up in main/source/Sources; an empty version means the highest one.
+// FindSource looks a source package up in the suite: see the function of that name.
 func (a *Archive) FindSource(ctx context.Context, name, version string) (*Source, error) {
-	if a.sources == nil {
-		sources := map[string][]*Source{}
-		err := a.readIndex(ctx, "main/source/Sources", func(r io.Reader) (err error) {
-			sources, err = readSources(a.suite+"/main/source/Sources", r)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
+	s, _, err := FindSource(ctx, []*Archive{a}, name, version)
+	return s, err
+}
+
+// loadSources reads main/source/Sources when it is first asked for.
+func (a *Archive) loadSources(ctx context.Context) error {
+	if a.sources != nil {
+		return nil
+	}
+	sources := map[string][]*Source{}
+	err := a.readIndex(ctx, "main/source/Sources", func(r io.Reader) (err error) {
+		sources, err = readSources(a.suite+"/main/source/Sources", r)
+		return err
+	})
+	if err == nil {
 		a.sources = sources
 	}
-	versions := a.sources[name]
-	if len(versions) == 0 {
-		names := make([]string, 0, len(a.sources))
-		for n := range a.sources {
-			names = append(names, n)
-		}
-		return nil, unknownName("find source package", name, a.suite, names)
-	}
-	if version == "" {
-		return versions[0], nil
-	}
-	var have []string
-	for _, s := range versions {
-		if s.Version == version {
-			return s, nil
-		}
-		have = append(have, s.Version)
-	}
-	return nil, fault.New(fault.Input, "find source package", "%s %s is not in %s, which has %s",
-		name, version, a.suite,
-		strings.Join(have, ", ")).
-		WithRemedy("Name one of these versions.")
+	return err
 }
 
 func readSources(name string, r io.Reader) (map[string][]*Source, error) {

@@ -32,6 +32,9 @@ const InfoFormat = "1\n"
 // conffileSuffix marks a conffile that is unpacked and not configured.
 const conffileSuffix = ".dpkg-new"
 
+// malformed is how to mend a package that is what its digest says, and no good.
+const malformed = "No copy of the package will be better: leave it out of the spec, or lock another version of it."
+
 // Conffile is one line of the control member conffiles (deb-conffiles(5)).
 type Conffile struct {
 	Path            string // relative to the root, as Deb.Next names it
@@ -44,6 +47,7 @@ type Conffiles []Conffile
 // ParseConffiles reads the control member conffiles; name stands in errors.
 func ParseConffiles(name string, data []byte) (Conffiles, error) {
 	var all Conffiles
+	const most = 10000 // Debian's packages have some hundred; each is looked for among all
 	for i, line := range strings.Split(string(data), "\n") {
 		line = strings.TrimRight(line, " \t\r")
 		if line == "" {
@@ -58,7 +62,11 @@ func ParseConffiles(name string, data []byte) (Conffiles, error) {
 		clean, err := cleanPath(rel)
 		if !ok || err != nil || clean != rel {
 			return nil, fault.New(fault.Input, "read conffiles of "+name,
-				"line %d: it reads %.80q, want an absolute clean path", i+1, line)
+				"line %d: it reads %.80q, want an absolute clean path", i+1, line).WithRemedy(malformed)
+		}
+		if len(all) >= most {
+			return nil, fault.New(fault.Input, "read conffiles of "+name, "line %d: it lists more than %d", i+1, most).
+				WithRemedy(malformed)
 		}
 		c.Path = clean
 		all = append(all, c)
@@ -98,13 +106,13 @@ func StatusParagraph(control []byte, conffiles Conffiles) ([]byte, error) {
 	op := "write status of " + orUnnamed(p.Get("Package"))
 	for _, must := range []string{"Package", "Version", "Architecture"} {
 		if p.Get(must) == "" {
-			return nil, fault.New(fault.Input, op, "its control has no field %s", must)
+			return nil, fault.New(fault.Input, op, "its control has no field %s", must).WithRemedy(malformed)
 		}
 	}
 	for _, own := range []string{"Status", "Conffiles", "Config-Version", "Triggers-Pending", "Triggers-Awaited"} {
 		if f := p.Field(own); f != nil {
 			return nil, fault.New(fault.Input, op, "line %d: its control has the field %s, which is dpkg's own",
-				f.Line, own)
+				f.Line, own).WithRemedy(malformed)
 		}
 	}
 	var b bytes.Buffer
@@ -118,7 +126,7 @@ func StatusParagraph(control []byte, conffiles Conffiles) ([]byte, error) {
 		default:
 			value, err := statusValue(name, p.Get(name))
 			if err != nil {
-				return nil, fault.New(fault.Input, op, "%s: %w", name, err)
+				return nil, fault.New(fault.Input, op, "%s: %w", name, err).WithRemedy(malformed)
 			}
 			writeField(&b, name, value)
 		}

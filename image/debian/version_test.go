@@ -86,6 +86,7 @@ func FuzzVersion(f *testing.F) {
 		}
 		for _, x := range vs {
 			for _, y := range vs {
+				checkAgainstModel(t, x.String(), y.String())
 				if x.Compare(y) != -y.Compare(x) {
 					t.Fatalf("%s ? %s: %d and %d", x, y, x.Compare(y), y.Compare(x))
 				}

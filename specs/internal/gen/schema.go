@@ -148,6 +148,7 @@ var rules = map[string]map[string]rule{
 		"name":     pattern(specs.NamePattern),
 		"arch":     oneOf(specs.ArchX86_64, specs.ArchI686),
 		"suite":    pattern(specs.SuitePattern),
+		"snapshot": pattern(specs.SnapshotPattern),
 		"kernel":   pattern(specs.PackagePattern),
 		"packages": both(unique, elements(pattern(specs.PackagePattern))),
 		"machine":  pattern(specs.MachinePattern),
