@@ -6,11 +6,14 @@ export GOTOOLCHAIN ?= auto
 
 # Nothing of the machine, the folder or the moment gets into a binary.
 GOBUILD  := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
-AGENTS   := provision/agentbin/bin/agent-386 provision/agentbin/bin/agent-amd64
+AGENTBIN := provision/agentbin/bin
+AGENTS   := $(AGENTBIN)/agent-386 $(AGENTBIN)/agent-amd64 $(AGENTBIN)/mapper-386 $(AGENTBIN)/mapper-amd64
 TOOLS    := .cache/tools
 AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go) go.mod go.sum
+MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
 
-.PHONY: run build test test-store test-all check lint setup setup-test generate golden bench clean help FORCE
+.PHONY: run build test test-store test-all check lint setup setup-test setup-truth generate golden clean help FORCE \
+	bench bench-image image-truth closure reproducible export-try fuzz
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
 	./bin/belljar build seabios
@@ -22,12 +25,18 @@ setup:
 
 setup-test:
 	@scripts/setup test
+setup-truth:
+	@scripts/setup truth
 
 # The agents run in the guest: static, and for i686 without SSE2, which not every i686 CPU model has.
-provision/agentbin/bin/agent-386: $(AGENTSRC)
+$(AGENTBIN)/agent-386: $(AGENTSRC)
 	GOOS=linux GOARCH=386 GO386=softfloat $(GOBUILD) -o $@ ./guest-agent
-provision/agentbin/bin/agent-amd64: $(AGENTSRC)
+$(AGENTBIN)/agent-amd64: $(AGENTSRC)
 	GOOS=linux GOARCH=amd64 $(GOBUILD) -o $@ ./guest-agent
+$(AGENTBIN)/mapper-386: $(MAPPERSRC)
+	GOOS=linux GOARCH=386 GO386=softfloat $(GOBUILD) -o $@ ./guest-agent/mapper
+$(AGENTBIN)/mapper-amd64: $(MAPPERSRC)
+	GOOS=linux GOARCH=amd64 $(GOBUILD) -o $@ ./guest-agent/mapper
 
 bin/belljar: $(AGENTS) FORCE
 	$(GOBUILD) -o $@ ./cmd/belljar
@@ -61,8 +70,32 @@ test-all: test ## all that, and the slow extras
 bench: setup build ## times builds without an image, with one, and with nothing changed
 	bench/build.sh
 
+bench-image: setup-truth build ## times the image of a guest against mmdebstrap's of the same packages
+	bench/image.sh
+
+image-truth: setup-truth build ## the images of the shipped guests against what mmdebstrap makes of the same packages
+	./bin/belljar fetch seabios
+	BELLJAR_BIN=bin/belljar integration/truth.sh
+
+closure: ## the packages that Belljar chooses against those that apt would install (Debian host; some minutes)
+	go run ./integration/closure
+
+reproducible: setup-test test-store ## the shipped guests' images made twice, under as different circumstances as can be had
+	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 go test -count=1 -v -timeout 90m -run 'Reproducible' ./integration/
+
+export-try: build ## a shipped guest in each format for other tools, with time and memory
+	@for f in raw qcow2 squashfs tar; do \
+		/usr/bin/time -f "$$f: %U s + %S s, %M KB" ./bin/belljar image export seabios --format $$f -o .cache/export.$$f --force -q || exit; \
+		rm -f .cache/export.$$f; done
+
 generate: ## docs and schemas made from the code
 	go generate ./...
+
+fuzz: $(AGENTS) ## fuzz each parser of foreign bytes for FUZZTIME (30s)
+	@for p in $$(grep -rlE '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$p/*_test.go | cut -c6-); do \
+			echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),30s) $$p || exit; \
+		done; done
 
 golden: ## rewrite the golden files from what the code does now; read the diff
 	go test ./... -short -update

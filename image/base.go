@@ -1,29 +1,29 @@
 package image
 
 import (
-	"archive/tar"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/belljar/belljar/fault"
-	"github.com/belljar/belljar/image/debian"
 )
 
 // Package is a binary package for the base layer.
 type Package struct {
 	Name, Version, Arch string
+	Size                int64 // of its file: the largest are begun first, so that all cores end together
 	Open                func() (io.ReadCloser, error)
+
+	// Repack, where it is set, is asked where to write the package once more in a form that is read faster (see
+	// debian.Repack). Its result is told how that went; it is nobody's failure if it went wrong.
+	Repack func() (to io.WriterAt, done func(error))
 }
 
 // BaseOptions say how a base layer is made.
@@ -33,26 +33,14 @@ type BaseOptions struct {
 	Progress func(done, total int) // packages unpacked so far; may be nil; called from one goroutine at a time
 }
 
-// unpacked is one package's members, read but not yet laid into the tree.
-type unpacked struct {
-	pkg       Package
-	deb       *debian.Deb // closed, but it still has the control members
-	conffiles debian.Conffiles
-	overrides []debian.Relation // the field Replaces
-	members   []member
-	lost      map[string]bool // members that another package took over
-}
-
-type member struct {
-	name string // as in the package: clean, relative, "." for the root
-	node *node
-	hard string // of a hard link: the member whose content it has
-}
-
-// WriteBase unpacks the packages into an EROFS image, as 'dpkg --unpack' would do it and without running anything of
+// WriteBase unpacks the packages into a root disk, as 'dpkg --unpack' would do it and without running anything of
 // theirs: /usr is merged, conffiles lie beside their names as .dpkg-new, and dpkg's database says of each package
 // that it is unpacked and not configured.
-func WriteBase(ctx context.Context, out *os.File, pkgs []Package, opts BaseOptions) error {
+//
+// Each content is written twice, to the spool as it is decompressed and from there to its place on the disk: where that
+// is follows from the sizes of all the files before it, which a package tells only at its end.
+func WriteBase(ctx context.Context, out *os.File, pkgs []Package, opts BaseOptions) (err error) {
+	defer func() { err = diskFault("write base image", folderOf(out), err) }()
 	sp, err := newSpool(opts.TempDir)
 	if err != nil {
 		return err
@@ -66,124 +54,11 @@ func WriteBase(ctx context.Context, out *os.File, pkgs []Package, opts BaseOptio
 	if err != nil {
 		return err
 	}
-	if _, err := writeErofs(ctx, out, t, opts.Clock); err != nil {
+	size, err := writeErofs(ctx, io.NewOffsetWriter(out, partStart), t, opts.Clock)
+	if err != nil {
 		return err
 	}
-	return out.Sync()
-}
-
-// unpackAll reads the packages, several at a time: nearly all of the work is decompression.
-func unpackAll(ctx context.Context, pkgs []Package, sp *spool, progress func(done, total int)) ([]*unpacked, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	all := make([]*unpacked, len(pkgs))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	done := 0
-	for range min(runtime.GOMAXPROCS(0), len(pkgs)) {
-		wg.Go(func() {
-			for i := range next {
-				u, err := unpack(ctx, pkgs[i], sp)
-				if err != nil {
-					cancel(fmt.Errorf("unpack %s %s: %w", pkgs[i].Name, pkgs[i].Version, err))
-					continue
-				}
-				mu.Lock()
-				all[i] = u
-				if done++; progress != nil {
-					progress(done, len(pkgs))
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for i := range pkgs {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	wg.Wait()
-	return all, context.Cause(ctx)
-}
-
-func unpack(ctx context.Context, p Package, sp *spool) (*unpacked, error) {
-	r, err := p.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	deb, err := debian.OpenDebNamed(p.Name, r)
-	if err != nil {
-		return nil, err
-	}
-	defer deb.Close()
-	u := &unpacked{pkg: p, deb: deb, lost: map[string]bool{}}
-	if u.conffiles, err = debian.ParseConffiles(p.Name, deb.Control()["conffiles"]); err != nil {
-		return nil, err
-	}
-	if u.overrides, err = overridden(deb.Control()["control"]); err != nil {
-		return nil, err
-	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		h, err := deb.Next()
-		if errors.Is(err, io.EOF) {
-			return u, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		m := member{name: h.Name, node: nodeOf(h, p.Name)}
-		switch h.Typeflag {
-		case tar.TypeLink:
-			m.hard = h.Linkname
-		case tar.TypeReg:
-			if m.node.data, err = sp.add(deb, h.Size); err != nil {
-				return nil, fmt.Errorf("%s: %w", h.Name, err)
-			}
-		}
-		u.members = append(u.members, m)
-	}
-}
-
-// nodeOf translates a tar header; owners are taken by number, as dpkg does when it unpacks into a fresh root.
-func nodeOf(h *tar.Header, owner string) *node {
-	n := &node{
-		mode: uint32(h.Mode & 0o7777), uid: uint32(h.Uid), gid: uint32(h.Gid),
-		mtime: h.ModTime.Unix(), owner: owner,
-	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		n.mode |= typeDir
-	case tar.TypeSymlink:
-		n.mode = typeLink | 0o777
-		n.link = h.Linkname
-	case tar.TypeChar:
-		n.mode |= typeChar
-		n.rdev = encodeDev(uint32(h.Devmajor), uint32(h.Devminor))
-	case tar.TypeBlock:
-		n.mode |= typeBlock
-		n.rdev = encodeDev(uint32(h.Devmajor), uint32(h.Devminor))
-	case tar.TypeFifo:
-		n.mode |= typeFifo
-	default:
-		n.mode |= typeFile
-		n.size = h.Size
-	}
-	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-			if n.xattrs == nil {
-				n.xattrs = map[string]string{}
-			}
-			n.xattrs[name] = value
-		}
-	}
-	return n
+	return finishDisk(out, size)
 }
 
 // mergedDirs are the folders that live in /usr (Debian's usrmerge), by what base-files and libc6 of any architecture
@@ -217,10 +92,10 @@ func baseTree(all []*unpacked, clock time.Time) (*tree, error) {
 		}
 	}
 	if err := addDatabase(t, all, clock); err != nil {
-		return nil, err
+		return nil, ownPlace("dpkg's database", err)
 	}
 	if err := addSystem(t, clock); err != nil {
-		return nil, err
+		return nil, ownPlace("what a system needs to boot", err)
 	}
 	t.clamp(clock)
 	return t, nil
@@ -260,36 +135,71 @@ func lay(t *tree, u *unpacked, byName map[string]*unpacked) error {
 	for _, m := range u.members {
 		name, err := t.resolve(u.conffiles.UnpackedName(m.name))
 		if err != nil {
-			return err
+			return noRoom(u, m, err)
 		}
 		n := m.node
 		if m.hard != "" {
-			target := laid[m.hard]
-			n.size, n.data = target.size, target.data
+			n = laid[m.hard]
 		}
 		laid[m.name] = n
 		if old := t.get(name); old != nil {
-			if n.isDir() && leadsToDir(t, name) {
-				continue // dpkg leaves a folder that is there, and a link to one, as they are
+			if stays(t, name, old, n) {
+				continue
 			}
 			other := byName[old.owner]
+			if other == u {
+				return fault.New(fault.Input, "", "its /%s is its /%s too, by way of a symbolic link",
+					m.name, name).WithRemedy("Leave the package out of the spec: in a merged /usr it has one path twice.")
+			}
 			if other == nil || old.isDir() {
-				return fault.New(fault.Input, "unpack "+u.pkg.Name, "/%s is %s here, and %s before it",
+				return fault.New(fault.Input, "", "/%s is %s here, and %s before it",
 					m.name, n.kind(), old.kind()).WithRemedy("Leave the package out of the spec.")
 			}
-			takes, err := settle(u, other, m.name)
-			if err != nil {
+			if diverter := diverts(u, other); diverter == u {
+				u.aside = append(u.aside, aside{m.name, n})
+				continue
+			} else if diverter == other {
+				other.aside = append(other.aside, aside{m.name, old})
+			} else if takes, err := settle(u, other, m.name); err != nil {
 				return err
-			}
-			if !takes {
+			} else if !takes {
 				continue
 			}
 		}
 		if err := t.put(name, n); err != nil {
-			return err
+			return noRoom(u, m, err)
 		}
 	}
 	return nil
+}
+
+// ownPlace says that a package has something where the image's own files must be.
+func ownPlace(what string, err error) error {
+	if fault.KindOf(err) != fault.Unknown {
+		return err
+	}
+	return fault.New(fault.Input, "base image", "no room for %s: %w", what, err).
+		WithRemedy("Leave the package that ships it out of the spec, or lock another version of it.")
+}
+
+// noRoom says that a member of a package has no place in the tree.
+func noRoom(u *unpacked, m member, err error) error {
+	return fault.New(fault.Input, "", "/%s: %w", m.name, err).
+		WithRemedy("Leave the package %s out of the spec, or lock another version: it does not go with the others.",
+			u.pkg.Name)
+}
+
+// stays reports whether dpkg leaves what is there as it is, whoever shipped it: a folder, or a link to one, where a
+// folder comes; a folder where a link comes; a link to a folder where the same link comes (tarobject and
+// linktosameexistingdir in dpkg's src/main/archives.c).
+func stays(t *tree, name string, old, n *node) bool {
+	switch n.mode & typeMask {
+	case typeDir:
+		return leadsToDir(t, name)
+	case typeLink:
+		return old.isDir() || old.mode&typeMask == typeLink && old.link == n.link && leadsToDir(t, name)
+	}
+	return false
 }
 
 // leadsToDir reports whether name is a folder or a link that ends at one.

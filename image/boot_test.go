@@ -26,7 +26,9 @@ $B dd if=/dev/urandom of=/build/file bs=64k count=64 2>/dev/null && $B sync &&
 	echo "seen: wrote $($B stat -c %s /build/file)"
 echo "seen: setuid $($B stat -c %a /usr/bin/su)"
 echo "seen: lower $($B grep ' /belljar/lower ' /proc/mounts | $B cut -d' ' -f3,4 | $B cut -d, -f1)"
+echo "seen: root on $($B grep ' /belljar/lower ' /proc/mounts | $B cut -d' ' -f1)"
 echo "seen: host $($B hostname), links $($B ls /sys/class/net)"
+` + lookAtTruth + `
 $B rm /etc/doomed && echo changed >/etc/kept
 echo "seen: upper $($B ls -l /belljar/overlay/upper/etc |
 	$B awk '/doomed/ {print $1, $5 $6} /kept/ {print $1}' | $B tr '\n' ' ')"
@@ -51,7 +53,7 @@ func TestBoot(t *testing.T) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 
 	kernel := bootBundle(ctx, t, dir)
-	writeRoot(ctx, t, file("root"))
+	rootHash := writeRoot(ctx, t, file("root"))
 	inputs := createFile(t, file("inputs"))
 	if err := WriteTree(ctx, inputs, []Tree{{Name: "hello", Parts: []Part{
 		{File: "hello.tar", Open: opener(tarball(t, e("hello-1/"), e("hello-1/world.txt=greetings")))},
@@ -64,6 +66,7 @@ func TestBoot(t *testing.T) {
 	if err := createFile(t, file("outputs")).Truncate(1 << 20); err != nil {
 		t.Fatal(err)
 	}
+	truths := writeTruth(ctx, t, file("truth"))
 	// The port must exist; nobody talks on it.
 	l, err := net.Listen("unix", file("port"))
 	if err != nil {
@@ -74,14 +77,14 @@ func TestBoot(t *testing.T) {
 	args := []string{
 		"-accel", "tcg,thread=multi", "-machine", "pc-q35-6.2", "-cpu", "Nehalem-v1,enforce", "-smp", "2", "-m", "512",
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-nic", "none",
-		"-kernel", kernel.Image, "-initrd", file("initrd"), "-append", initramfs.Cmdline,
+		"-kernel", kernel.Image, "-initrd", file("initrd"), "-append", initramfs.Cmdline + " " + initramfs.Verity(rootHash),
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=ssh,path=" + file("port"),
 		"-device", "virtserialport,chardev=ssh,name=belljar.ssh",
 	}
 	// Not in the order in which the guest wants them.
-	for _, d := range []string{"outputs", "scratch", "inputs", "root"} {
+	for _, d := range []string{"outputs", "scratch", "truth", "inputs", "root"} {
 		ro := "off"
-		if d == "root" || d == "inputs" {
+		if d == "root" || d == "inputs" || d == "truth" {
 			ro = "on"
 		}
 		args = append(args, "-drive", "if=none,format=raw,id="+d+",file="+file(d)+",readonly="+ro,
@@ -97,7 +100,7 @@ func TestBoot(t *testing.T) {
 		"belljar: init kernel " + kernel.Release, "belljar: init root vd", "belljar: sshd on vport",
 		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: scratch 1000:1000 ext4",
 		"seen: wrote 4194304",
-		"seen: setuid 4755", "seen: lower erofs ro", "seen: host belljar, links lo",
+		"seen: setuid 4755", "seen: lower erofs ro", "seen: root on /dev/dm-0", "seen: host belljar, links lo",
 		"seen: upper c--------- 0,0 -rw-r--r--", "belljar: powering off",
 	} {
 		_, after, ok := strings.Cut(rest, want)
@@ -106,6 +109,7 @@ func TestBoot(t *testing.T) {
 		}
 		rest = after
 	}
+	checkTruth(t, string(console), truths)
 	written := make([]byte, 4)
 	if f, err := os.Open(file("outputs")); err != nil {
 		t.Error(err)
@@ -121,6 +125,22 @@ func TestBoot(t *testing.T) {
 
 // bootBundle makes the kernel bundle and the initramfs of one run.
 func bootBundle(ctx context.Context, t *testing.T, dir string) *Kernel {
+	t.Helper()
+	kernel, config := kernelAndConfig(ctx, t, dir)
+	initrd := createFile(t, filepath.Join(dir, "initrd"))
+	if err := initramfs.Build(initrd, config); err != nil {
+		t.Fatal(err)
+	}
+	if err := initramfs.RunFiles(initrd, []initramfs.File{
+		initramfs.Bytes("ssh_host_ed25519_key", 0o600, []byte("not a key")),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return kernel
+}
+
+// kernelAndConfig makes the kernel bundle, and what an initramfs is made of from it.
+func kernelAndConfig(ctx context.Context, t *testing.T, dir string) (*Kernel, initramfs.Config) {
 	t.Helper()
 	busyboxDeb, kernelDeb := testDebs(t)
 	r, err := os.Open(kernelDeb)
@@ -141,20 +161,11 @@ func bootBundle(ctx context.Context, t *testing.T, dir string) *Kernel {
 	if err := ExtractFile(b, "bin/busybox", busybox); err != nil {
 		t.Fatal(err)
 	}
-	config := initramfs.Config{Busybox: onDisk(t, busybox), Clock: testClock}
+	config := initramfs.Config{Busybox: onDisk(t, busybox), Mapper: mapper(ctx, t, dir), Clock: testClock}
 	for _, m := range kernel.Modules {
 		config.Modules = append(config.Modules, onDisk(t, m))
 	}
-	initrd := createFile(t, filepath.Join(dir, "initrd"))
-	if err := initramfs.Build(initrd, config); err != nil {
-		t.Fatal(err)
-	}
-	if err := initramfs.RunFiles(initrd, []initramfs.File{
-		initramfs.Bytes("ssh_host_ed25519_key", 0o600, []byte("not a key")),
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return kernel
+	return kernel, config
 }
 
 // testDebs finds busybox-static and a kernel in the store that 'make test' has filled from the shipped lock: the very
@@ -198,8 +209,20 @@ func testDebs(t *testing.T) (busybox, kernel string) {
 	return busybox, kernel
 }
 
-// writeRoot makes a root disk without a single package in it.
-func writeRoot(ctx context.Context, t *testing.T, name string) {
+// mapper builds the program that sets dm-verity up.
+func mapper(ctx context.Context, t *testing.T, dir string) initramfs.File {
+	t.Helper()
+	to := filepath.Join(dir, "mapper")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "../guest-agent/mapper")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	return onDisk(t, to)
+}
+
+// writeRoot makes a root disk without a single package in it, and returns its root hash.
+func writeRoot(ctx context.Context, t *testing.T, name string) string {
 	t.Helper()
 	tr := newTree()
 	for _, d := range []string{"belljar", "build", "inputs", "dev", "proc", "run", "sys", "tmp"} {
@@ -224,9 +247,11 @@ func writeRoot(ctx context.Context, t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := finishDisk(out, size); err != nil {
+	rootHash, err := sealDisk(ctx, out, size, "x86_64")
+	if err != nil {
 		t.Fatal(err)
 	}
+	return rootHash
 }
 
 func createFile(t *testing.T, name string) *os.File {

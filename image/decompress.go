@@ -32,10 +32,7 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		return io.NopCloser(bzip2.NewReader(b)), nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		z, err := xz.NewReader(b, maxXZDictionary)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(z), nil
+		return io.NopCloser(z), err
 	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {

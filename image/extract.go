@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/image/debian"
@@ -27,14 +28,24 @@ func ExtractFile(deb io.Reader, name, to string) error {
 		if h.Name != name && h.Name != "usr/"+name {
 			continue
 		}
-		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(f, d); err != nil {
-			f.Close()
-			return err
-		}
-		return f.Close()
+		return writeWhole(to, 0o755, d)
 	}
+}
+
+// writeWhole puts what r reads at a path of the host, by a temporary file beside it: all of it or nothing.
+func writeWhole(to string, mode os.FileMode, r io.Reader) (err error) {
+	defer func() { err = diskFault("write "+to, filepath.Dir(to), err) }()
+	f, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already after the rename
+	_, err = io.Copy(f, r)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), to)
 }

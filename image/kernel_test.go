@@ -9,11 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/belljar/belljar/image/initramfs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/ulikunitz/xz"
+
+	"github.com/belljar/belljar/image/initramfs"
 )
 
 // module makes the least that is an ELF file with a .modinfo section.
@@ -137,11 +140,117 @@ func TestExtractKernel(t *testing.T) {
 				t.Error(d)
 			}
 			left, err := os.ReadDir(dir)
-			if err != nil || len(left) != len(want)+1 {
-				t.Errorf("the folder has %d files, want %d (%v)", len(left), len(want)+1, err)
+			kernels := 1
+			if k.Image != k.Vmlinuz {
+				kernels++
+			}
+			if err != nil || len(left) != len(want)+kernels {
+				t.Errorf("the folder has %d files, want %d (%v)", len(left), len(want)+kernels, err)
+			}
+			if got, err := os.ReadFile(k.Vmlinuz); err != nil || !bytes.Equal(got, c.bz) {
+				t.Errorf("vmlinuz is not the package's (%v)", err)
 			}
 		})
 	}
+}
+
+// What else a package may have: compressed modules, modules.dep, System.map, algorithms that are built in.
+func TestExtractKernelForms(t *testing.T) {
+	const dir = "./lib/modules/6.1-test/"
+	kernel := bzImage(t, vmlinux(t, "Xen\x00", 18))
+	said := func(name, depends string) string { return module(t, "depends="+depends+"\x00name="+name+"\x00") }
+	erofs := said("erofs", "ring")
+	cases := []struct {
+		name    string
+		without string // the module of Wanted that the entries bring in another way
+		entries []entry
+		loads   []string // these, in this order, among others
+		never   string
+		drivers []string
+	}{
+		{"xz", "erofs", []entry{e(dir + "kernel/erofs.ko.xz=" + xzip(t, erofs))}, []string{"ring", "erofs"}, "", nil},
+		{"zstd", "erofs", []entry{e(dir + "kernel/erofs.ko.zst=" + string(zst(t, []byte(erofs))))},
+			[]string{"ring", "erofs"}, "", nil},
+		{"gzip", "erofs", []entry{e(dir + "kernel/erofs.ko.gz=" + string(gz(t, []byte(erofs))))},
+			[]string{"ring", "erofs"}, "", nil},
+		{"modules.dep is believed", "",
+			[]entry{e(dir + "modules.dep=kernel/erofs.ko: kernel/unused.ko\nkernel/unused.ko:\n")},
+			[]string{"unused", "erofs"}, "", nil},
+		{"SHA-256 is built in", "crypto_sha256",
+			[]entry{e(dir + "modules.builtin.modinfo=sha256_generic.alias=crypto-sha256\x00")}, nil, "sha256_generic", nil},
+		{"SHA-256 goes by another name", "crypto_sha256",
+			[]entry{e(dir + "kernel/crypto/sha2.ko=" + module(t, "name=sha2\x00alias=crypto-sha256\x00"))},
+			[]string{"sha2"}, "", nil},
+		{"softdep", "erofs", []entry{
+			e(dir + "kernel/erofs.ko=" + module(t, "name=erofs\x00softdep=pre: crypto-crc32c nowhere post: unused\x00")),
+			e(dir + "kernel/crypto/crc32c_generic.ko=" + module(t, "name=crc32c_generic\x00alias=crypto-crc32c\x00")),
+		}, []string{"crc32c_generic", "erofs"}, "unused", nil},
+		{"drivers for other buses", "", []entry{
+			e(dir + "kernel/ahci.ko=" + said("ahci", "libata")), e(dir + "kernel/libata.ko=" + said("libata", "ring")),
+			e(dir + "kernel/nvme.ko=" + said("nvme", "")),
+		}, []string{"ring"}, "ahci", []string{"libata", "ahci", "nvme"}},
+		{"System.map", "", []entry{e("./boot/System.map-6.1-test=symbols")}, nil, "", nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			entries := c.entries
+			for _, m := range allModules(t) {
+				if !strings.HasPrefix(m.line, dir+"kernel/"+strings.ReplaceAll(c.without, "_", "-")+".ko=") {
+					entries = append(entries, m)
+				}
+			}
+			k, err := ExtractKernel(context.Background(), kernelDeb(t, kernel, entries...), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			loads, at := moduleNames(t, k.Modules), -1
+			for _, name := range c.loads {
+				next := slices.Index(loads, name)
+				if next <= at {
+					t.Errorf("loads %q: want %q in this order", loads, c.loads)
+				}
+				at = next
+			}
+			if slices.Contains(loads, c.never) {
+				t.Errorf("loads %s", c.never)
+			}
+			if d := cmp.Diff(c.drivers, moduleNames(t, k.Drivers)); d != "" {
+				t.Error(d)
+			}
+			if (k.SystemMap != "") != (c.name == "System.map") {
+				t.Errorf("System.map is %q", k.SystemMap)
+			}
+		})
+	}
+}
+
+// moduleNames are the names of modules on the disk, which must be ones.
+func moduleNames(t *testing.T, files []string) []string {
+	t.Helper()
+	var all []string
+	for _, f := range files {
+		all = append(all, strings.TrimSuffix(filepath.Base(f), ".ko"))
+		if ko, err := os.ReadFile(f); err != nil || !bytes.HasPrefix(ko, []byte("\x7fELF")) {
+			t.Errorf("%s is no module: %.8q (%v)", f, ko, err)
+		}
+	}
+	return all
+}
+
+func xzip(t testing.TB, data string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := xz.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func TestExtractKernelRefuses(t *testing.T) {
@@ -159,7 +268,9 @@ func TestExtractKernelRefuses(t *testing.T) {
 		{"no modules", kernelDeb(t, good), "virtio_pci is neither"},
 		{"no bzImage", kernelDeb(t, bytes.Repeat([]byte("x"), 4096), allModules(t)...), "no bzImage"},
 		{"cut payload", kernelDeb(t, good[:len(good)-5], allModules(t)...), "payload"},
-		{"a module that is none", kernelDeb(t, good, e("./lib/modules/6.1-test/kernel/fs/x.ko=rubbish")), "fs/x.ko"},
+		{"a module that is none", kernelDeb(t, good, e("./lib/modules/6.1-test/kernel/virtio_pci.ko=rubbish")),
+			"virtio_pci.ko"},
+		{"a list that is none", kernelDeb(t, good, e("./lib/modules/6.1-test/modules.dep=rubbish")), "modules.dep: line 1"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 // MergeOptions say how the final root is made.
 type MergeOptions struct {
+	Arch    string    // x86_64 or i686: what kind of root the partition says it is
 	Clock   time.Time // greatest mtime of any file
 	TempDir string    // for the spool; "" is the system's
 }
@@ -24,33 +26,42 @@ type MergeOptions struct {
 // maxDiff bounds what configuring may have changed: a guest's answer is not trusted with the host's disk.
 const maxDiff = 8 << 30
 
-// Merge writes the final root disk: the base layer with the difference that configuring it made, both normalised.
+// Merge writes the final root disk: the base layer's disk with the difference that configuring it made, both normalised.
 // The difference is a tar stream of an overlay's upper directory (kernel, Documentation/filesystems/overlayfs.rst):
 // a character device 0:0 takes a name away, a folder with the extended attribute trusted.overlay.opaque=y hides
-// what lay below it.
-func Merge(ctx context.Context, out *os.File, base io.ReaderAt, diff io.Reader, opts MergeOptions) error {
-	t, err := readErofs(base, "base")
+// what lay below it. The root's hash tree lies behind it on the disk; its root hash is returned.
+func Merge(ctx context.Context, out *os.File, base io.ReaderAt, diff io.Reader, opts MergeOptions,
+) (rootHash string, err error) {
+	defer func() { err = diskFault("write image", folderOf(out), err) }()
+	t, err := readErofs(io.NewSectionReader(base, partStart, math.MaxInt64-partStart), "base")
 	if err != nil {
-		return fault.New(fault.Input, "read base image", "%w", err).
+		return "", fault.New(fault.Input, "read base image", "%w", err).
 			WithRemedy("Make the image anew; its file is damaged.")
 	}
 	sp, err := newSpool(opts.TempDir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer sp.Close()
-	if err := applyDiff(ctx, t, tar.NewReader(diff), sp, maxDiff); err != nil {
-		return fault.New(fault.Guest, "read configured image", "%w", err)
+	err = applyDiff(ctx, t, tar.NewReader(diff), sp, maxDiff)
+	switch {
+	case err == nil:
+	case fault.KindOf(err) == fault.Host, ctx.Err() != nil: // the disk's error, or the caller's will: not the guest's
+		return "", err
+	default:
+		return "", fault.New(fault.Guest, "read configured image", "%w", err).
+			WithRemedy("Try it once more; where it fails again, a package's script does what no image can hold: see the " +
+				"run's log of phase configure.")
 	}
 	if err := leaveOut(t, opts.Clock); err != nil {
-		return err
+		return "", err
 	}
 	t.clamp(opts.Clock)
 	size, err := writeErofs(ctx, io.NewOffsetWriter(out, partStart), t, opts.Clock)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return finishDisk(out, size)
+	return sealDisk(ctx, out, size, opts.Arch)
 }
 
 func applyDiff(ctx context.Context, t *tree, r *tar.Reader, sp *spool, limit int64) error {
@@ -64,6 +75,9 @@ func applyDiff(ctx context.Context, t *tree, r *tar.Reader, sp *spool, limit int
 		}
 		if err != nil {
 			return err
+		}
+		if h.Size > limit {
+			return fmt.Errorf("%s: it declares %d bytes, the difference has at most %d", h.Name, h.Size, limit)
 		}
 		if left -= 512 + max(h.Size, 0); left < 0 {
 			return fmt.Errorf("%s: the difference has more than %d bytes", h.Name, limit)
@@ -83,6 +97,9 @@ func applyEntry(t *tree, h *tar.Header, r io.Reader, sp *spool) error {
 		t.remove(name)
 		return nil
 	}
+	if err := checkHeader(h); err != nil {
+		return err
+	}
 	n := nodeOf(h, "diff")
 	opaque := n.xattrs["trusted.overlay.opaque"] == "y"
 	for key := range n.xattrs {
@@ -97,11 +114,10 @@ func applyEntry(t *tree, h *tar.Header, r io.Reader, sp *spool) error {
 	switch h.Typeflag {
 	case tar.TypeLink:
 		target := t.get(path.Clean(h.Linkname))
-		if target == nil || target.mode&typeMask != typeFile {
+		if target == nil || target.isDir() {
 			return fmt.Errorf("a hard link to %s, which is no file before it", h.Linkname)
 		}
-		linked := *target
-		return t.put(name, &linked)
+		return t.put(name, target)
 	case tar.TypeReg:
 		var err error
 		if n.data, err = sp.add(r, h.Size); err != nil {
@@ -111,8 +127,23 @@ func applyEntry(t *tree, h *tar.Header, r io.Reader, sp *spool) error {
 		if opaque {
 			t.remove(name)
 		}
+	case tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	default:
+		return fmt.Errorf("an entry of the type %q, want a file, folder, link, device or FIFO", h.Typeflag)
 	}
 	return t.put(name, n)
+}
+
+// checkHeader refuses numbers that an inode has no room for: to cut them would make another owner or device of them.
+func checkHeader(h *tar.Header) error {
+	const owners, majors, minors = 1<<32 - 1, 1 << 12, 1 << 20
+	switch {
+	case h.Uid < 0 || h.Uid >= owners || h.Gid < 0 || h.Gid >= owners:
+		return fmt.Errorf("the owner is %d:%d, want numbers below %d", h.Uid, h.Gid, owners)
+	case h.Devmajor < 0 || h.Devmajor >= majors || h.Devminor < 0 || h.Devminor >= minors:
+		return fmt.Errorf("the device is %d:%d, want numbers below %d:%d", h.Devmajor, h.Devminor, majors, minors)
+	}
+	return nil
 }
 
 // omission is something that a configured root must not carry into the image.
@@ -136,9 +167,10 @@ var omissions = []omission{
 	{"var/lib/dpkg/lock*", "locks, empty"},
 	{"var/lib/dpkg/triggers/Lock", "a lock, empty"},
 	{"var/lib/dpkg/tmp.ci", "dpkg's work folder"},
+	{"var/lib/dpkg/belljar", "the plan of configuring"},
 	{"var/lib/dpkg/updates/*", "dpkg's journal, folded into status when it ended"},
 	{"var/lib/ucf/*.[0-9]", "ucf's state some steps earlier"},
-	{"var/log/**", "logs carry dates and durations"},
+	{"var/log/**", "logs carry dates and durations; those of logins stay, empty"},
 	{"var/tmp/*", "temporary"},
 	{"tmp/*", "temporary; a tmpfs in the guest"},
 	{"run/*", "a tmpfs in the guest"},
@@ -149,6 +181,9 @@ var omissions = []omission{
 	{"root/.*_history", "of no use to a build"},
 	{"root/.cache", "of no use to a build"},
 }
+
+// logins are the records of who was logged in. base-files and login make them, empty, and programs expect them.
+var logins = []string{"var/log/btmp", "var/log/faillog", "var/log/lastlog", "var/log/wtmp"}
 
 func (o omission) covers(name string, n *node) bool {
 	if dir, ok := strings.CutSuffix(o.pattern, "/**"); ok {
@@ -163,8 +198,17 @@ func (o omission) covers(name string, n *node) bool {
 func leaveOut(t *tree, clock time.Time) error {
 	var gone []string
 	for name, n := range t.all() {
-		if slices.ContainsFunc(omissions, func(o omission) bool { return o.covers(name, n) }) {
+		if slices.ContainsFunc(omissions, func(o omission) bool { return o.covers(name, n) }) && !slices.Contains(logins, name) {
 			gone = append(gone, name)
+		}
+	}
+	for _, name := range logins {
+		if n := t.get(name); n != nil && n.mode&typeMask == typeFile {
+			emptied := *n
+			emptied.size, emptied.data = 0, nil
+			if err := t.put(name, &emptied); err != nil {
+				return err
+			}
 		}
 	}
 	for _, name := range gone {

@@ -48,7 +48,8 @@ func overlayAttr(name, value string) map[string]string {
 func merge(t testing.TB, base io.ReaderAt, diff []byte) (*os.File, error) {
 	out := tempFile(t)
 	opts := MergeOptions{Clock: testClock, TempDir: t.TempDir()}
-	return out, Merge(context.Background(), out, base, bytes.NewReader(diff), opts)
+	_, err := Merge(context.Background(), out, base, bytes.NewReader(diff), opts)
+	return out, err
 }
 
 func TestMerge(t *testing.T) {
@@ -66,6 +67,7 @@ func TestMerge(t *testing.T) {
 		tar.Header{Name: "./d/hard", Typeflag: tar.TypeLink, Linkname: "./d/new"},
 		tar.Header{Name: "./o/", Typeflag: tar.TypeDir, PAXRecords: overlayAttr("opaque", "y")},
 		tar.Header{Name: "./o/seen", Typeflag: tar.TypeSymlink, Linkname: "../f"},
+		tar.Header{Name: "./o/too", Typeflag: tar.TypeLink, Linkname: "./o/seen"},
 		tar.Header{Name: "./f", Typeflag: tar.TypeDir},
 		tar.Header{Name: "./f/below", Typeflag: tar.TypeReg, Mode: 0o644},
 		tar.Header{Name: "./dev/x", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 259},
@@ -73,6 +75,7 @@ func TestMerge(t *testing.T) {
 		tar.Header{Name: "./etc/passwd-", Typeflag: tar.TypeReg},
 		tar.Header{Name: "./etc/ssh/ssh_host_rsa_key", Typeflag: tar.TypeReg},
 		tar.Header{Name: "./var/log/p/log", Typeflag: tar.TypeReg},
+		tar.Header{Name: "./var/log/lastlog", Typeflag: tar.TypeReg, Mode: 0o664, Gid: 43},
 		tar.Header{Name: "./var/lib/dpkg/status-old", Typeflag: tar.TypeReg},
 		tar.Header{Name: "./zero", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 259},
 	)
@@ -80,7 +83,7 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := mustTree(t, io.NewSectionReader(out, partStart, 1<<40))
+	tr := mustTree(t, root(out))
 	for name, want := range map[string]string{
 		"d":                        "drwx------ 0:0",
 		"d/keep":                   `-rw-r--r-- 0:0 "1"`,
@@ -89,6 +92,7 @@ func TestMerge(t *testing.T) {
 		"d/hard":                   `grwxr-xr-x 5:70000 "new"`,
 		"o/hidden":                 "absent",
 		"o/seen":                   "Lrwxrwxrwx 0:0 -> ../f",
+		"o/too":                    "Lrwxrwxrwx 0:0 -> ../f",
 		"f/below":                  `-rw-r--r-- 0:0 "new"`,
 		"usr/bin/su":               `urwxr-xr-x 0:0 "s"`,
 		"dev/x":                    "absent",
@@ -98,13 +102,17 @@ func TestMerge(t *testing.T) {
 		"etc/ssh/ssh_host_rsa_key": "absent",
 		"var/log/p":                "drwxr-xr-x 0:0",
 		"var/log/p/log":            "absent",
+		"var/log/lastlog":          `-rw-rw-r-- 0:43 ""`,
 		"var/lib/dpkg/status-old":  "absent",
-		"var/lib/dpkg/status":      show(t, mustTree(t, below), "var/lib/dpkg/status"),
+		"var/lib/dpkg/status":      show(t, mustTree(t, root(below)), "var/lib/dpkg/status"),
 		policyRcD:                  "absent",
 	} {
 		if got := show(t, tr, name); got != want {
 			t.Errorf("%s\n got %s\nwant %s", name, got, want)
 		}
+	}
+	if tr.get("d/hard") != tr.get("d/new") {
+		t.Error("a hard link became a file of its own")
 	}
 	if major, minor := decodeDev(tr.get("zero").rdev); major != 1 || minor != 259 {
 		t.Errorf("the device came out as %d:%d", major, minor)

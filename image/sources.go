@@ -87,7 +87,8 @@ func DebianTree(name string, files []Part) (Tree, error) {
 }
 
 // WriteTree writes the input disk: an EROFS with each tree unpacked in FOLDER/NAME.
-func WriteTree(ctx context.Context, out *os.File, trees []Tree, opts TreeOptions) error {
+func WriteTree(ctx context.Context, out *os.File, trees []Tree, opts TreeOptions) (err error) {
+	defer func() { err = diskFault("write disk of sources", folderOf(out), err) }()
 	sp, err := newSpool(opts.TempDir)
 	if err != nil {
 		return err
@@ -246,8 +247,7 @@ func addEntry(t *tree, h *tar.Header, r io.Reader, sp *spool) error {
 		if target == nil || target.mode&typeMask != typeFile {
 			return fmt.Errorf("a hard link to %s, which is no file before it", h.Linkname)
 		}
-		linked := *target
-		n = &linked
+		n = target
 	case tar.TypeReg, tar.TypeGNUSparse:
 		var err error
 		if n.data, err = sp.add(r, h.Size); err != nil {

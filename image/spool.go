@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +20,7 @@ type spool struct {
 func newSpool(dir string) (*spool, error) {
 	f, err := os.CreateTemp(dir, "image-spool-*")
 	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+		return nil, diskFault("spool", cmp.Or(dir, os.TempDir()), fmt.Errorf("spool: %w", err))
 	}
 	// Unlinked at once: nothing is left behind however this process ends.
 	if err := os.Remove(f.Name()); err != nil {
@@ -32,14 +33,19 @@ func newSpool(dir string) (*spool, error) {
 func (s *spool) Close() error { return s.f.Close() }
 
 // at writes from an offset. An error of the disk is told from one of what is read.
-func (s *spool) at(off int64) io.Writer { return hostWriter{io.NewOffsetWriter(s.f, off)} }
+func (s *spool) at(off int64) io.Writer {
+	return hostWriter{io.NewOffsetWriter(s.f, off), folderOf(s.f)}
+}
 
-type hostWriter struct{ w io.Writer }
+type hostWriter struct {
+	w   io.Writer
+	dir string
+}
 
 func (h hostWriter) Write(p []byte) (int, error) {
 	n, err := h.w.Write(p)
 	if err != nil {
-		err = fault.New(fault.Host, "write spool", "%w", err)
+		err = diskFault("write spool", h.dir, fault.New(fault.Host, "", "%w", err))
 	}
 	return n, err
 }

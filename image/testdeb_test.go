@@ -121,6 +121,9 @@ func base(t testing.TB, pkgs ...Package) (*os.File, error) {
 	return out, WriteBase(context.Background(), out, pkgs, BaseOptions{Clock: testClock, TempDir: t.TempDir()})
 }
 
+// root is the file system on a root disk.
+func root(disk io.ReaderAt) io.ReaderAt { return io.NewSectionReader(disk, partStart, 1<<40) }
+
 func mustTree(t testing.TB, r io.ReaderAt) *tree {
 	t.Helper()
 	tr, err := readErofs(r, "test")

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,7 +26,9 @@ const (
 	typeSocket = 0o140000
 )
 
-// node is one file of any type. Its content is not here but wherever data reads it from.
+// node is one file of any type: an inode. A hard link is the same node under another name, so whatever changes a
+// node changes the file under all of them; what replaces a file puts another node. A folder has one name.
+// Its content is not here but wherever data reads it from.
 type node struct {
 	mode     uint32 // type, set-id and permission bits
 	uid, gid uint32
@@ -86,6 +89,9 @@ func (t *tree) put(name string, n *node) error {
 		n.children = map[string]*node{}
 	}
 	name = path.Clean(name)
+	if err := checkLength(name); err != nil {
+		return err
+	}
 	if name == "." {
 		if !n.isDir() {
 			return fmt.Errorf("the root cannot be %s", n.kind())
@@ -96,13 +102,31 @@ func (t *tree) put(name string, n *node) error {
 	}
 	dir, err := t.mkdir(path.Dir(name))
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	base := path.Base(name)
 	if old := dir.children[base]; old != nil && old.isDir() && n.isDir() {
 		n.children = old.children
 	}
 	dir.children[base] = n
+	return nil
+}
+
+// What a path may be long in bytes, and a name in it (PATH_MAX less its NUL, NAME_MAX in linux/limits.h).
+const (
+	maxPath = 4095
+	maxName = 255
+)
+
+func checkLength(name string) error {
+	if len(name) > maxPath {
+		return fmt.Errorf("the path %.80q… has %d bytes, want at most %d", name, len(name), maxPath)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxName {
+			return fmt.Errorf("the path %.80q… has a name of %d bytes in it, want at most %d", name, len(part), maxName)
+		}
+	}
 	return nil
 }
 
@@ -116,7 +140,11 @@ func (t *tree) mkdir(name string) (*node, error) {
 			n.children[part] = next
 		}
 		if !next.isDir() {
-			return nil, fmt.Errorf("%s on the way is %s", part, next.kind())
+			of := ""
+			if next.owner != "" {
+				of = " of " + next.owner
+			}
+			return nil, fmt.Errorf("%s on the way is %s%s", part, next.kind(), of)
 		}
 		n = next
 	}
@@ -151,34 +179,42 @@ func walk(name string, n *node, yield func(string, *node) bool) bool {
 }
 
 // resolve rewrites a path so that no folder on the way is a symbolic link: bin/sh becomes usr/bin/sh in a merged
-// /usr. Only links within the tree are followed; the last part stays as it is.
+// /usr. Only links within the tree are followed, and '..' ends at its root; the last part stays as it is.
 func (t *tree) resolve(name string) (string, error) {
-	todo := slices.Collect(parts(path.Dir(path.Clean(name))))
+	clean := path.Clean(name)
+	todo := slices.Collect(parts(path.Dir(clean)))
 	var done []string
+	at := []*node{t.root} // the folders at done, each nil where there is none
 	for hops := 0; len(todo) > 0; {
 		part := todo[0]
 		todo = todo[1:]
 		if part == ".." {
 			if len(done) > 0 {
-				done = done[:len(done)-1]
+				done, at = done[:len(done)-1], at[:len(at)-1]
 			}
 			continue
 		}
-		done = append(done, part)
-		n := t.get(strings.Join(done, "/"))
+		var n *node
+		if dir := at[len(at)-1]; dir != nil {
+			n = dir.children[part]
+		}
 		if n == nil || n.mode&typeMask != typeLink {
+			done, at = append(done, part), append(at, n)
 			continue
 		}
-		if hops++; hops > 40 { // the kernel's own limit, path_resolution(7)
-			return "", fmt.Errorf("%s: too many symbolic links on the way", name)
+		// The kernel's own limits (path_resolution(7)): links on the way, and the length of a path.
+		if hops++; hops > 40 {
+			return "", errors.New("too many symbolic links on the way")
 		}
-		done = done[:len(done)-1]
+		if len(todo) > maxPath {
+			return "", fmt.Errorf("symbolic links on the way make it longer than %d names", maxPath)
+		}
 		if strings.HasPrefix(n.link, "/") {
-			done = nil
+			done, at = nil, at[:1]
 		}
 		todo = append(slices.Collect(parts(n.link)), todo...)
 	}
-	return path.Join(append(done, path.Base(path.Clean(name)))...), nil
+	return path.Join(append(done, path.Base(clean))...), nil
 }
 
 // parts yields the parts of a slash-separated path; none for the root. It keeps "..".
@@ -264,30 +300,4 @@ func goMode(mode uint32) fs.FileMode {
 		m |= fs.ModeSocket
 	}
 	return m
-}
-
-func unixMode(m fs.FileMode) uint32 {
-	mode := uint32(m.Perm())
-	for flag, bit := range map[fs.FileMode]uint32{
-		fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000,
-	} {
-		if m&flag != 0 {
-			mode |= bit
-		}
-	}
-	switch m.Type() {
-	case fs.ModeDir:
-		return mode | typeDir
-	case fs.ModeSymlink:
-		return mode | typeLink
-	case fs.ModeDevice | fs.ModeCharDevice:
-		return mode | typeChar
-	case fs.ModeDevice:
-		return mode | typeBlock
-	case fs.ModeNamedPipe:
-		return mode | typeFifo
-	case fs.ModeSocket:
-		return mode | typeSocket
-	}
-	return mode | typeFile
 }

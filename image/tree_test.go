@@ -55,13 +55,33 @@ func TestDeviceNumbers(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
-	for _, mode := range []uint32{
-		typeFile | 0o4755, typeDir | 0o1777, typeDir | 0o2775, typeLink | 0o777, typeChar | 0o600, typeBlock | 0o660,
-		typeFifo | 0o644, typeSocket | 0o777,
+	for mode, want := range map[uint32]string{
+		typeFile | 0o4755: "urwxr-xr-x", typeFile | 0o2711: "grwx--x--x", typeDir | 0o1777: "dtrwxrwxrwx",
+		typeDir | 0o2775: "dgrwxrwxr-x", typeLink | 0o777: "Lrwxrwxrwx", typeChar | 0o600: "Dcrw-------",
+		typeBlock | 0o660: "Drw-rw----", typeFifo | 0o644: "prw-r--r--", typeSocket | 0o777: "Srwxrwxrwx",
 	} {
-		if got := unixMode(goMode(mode)); got != mode {
-			t.Errorf("%o came back as %o", mode, got)
+		if got := goMode(mode).String(); got != want {
+			t.Errorf("%o became %s, want %s", mode, got, want)
 		}
+	}
+}
+
+// TestHardLinksInATree: what replaces a file, or takes it away, does so under one name; what changes it, under all.
+func TestHardLinksInATree(t *testing.T) {
+	tr := newTree()
+	twin := &node{mode: typeFile | 0o644, mtime: testClock.Unix() + 1}
+	for _, name := range []string{"a", "b", "d/c"} {
+		if err := tr.put(name, twin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.clamp(testClock)
+	if err := tr.text("b", 0o600, testClock, "new"); err != nil {
+		t.Fatal(err)
+	}
+	tr.remove("d/c")
+	if tr.get("a") != twin || twin.mtime != testClock.Unix() || twin.mode != typeFile|0o644 || tr.get("b") == twin {
+		t.Errorf("a is %+v, b is %+v", tr.get("a"), tr.get("b"))
 	}
 }
 

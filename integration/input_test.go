@@ -81,6 +81,22 @@ func TestDiskFull(t *testing.T) {
 			}
 		}
 	})
+	t.Run("under the image", func(t *testing.T) {
+		b := onClone(t)
+		tmp := filepath.Join(b.dir, "store", "tmp")
+		must(t, os.MkdirAll(tmp, 0o755))
+		o, left := b.onTinyDisk(16<<20, tmp, "image", "layer", "seabios", "--guest", guest64, "--json")
+		if o.code != 4 {
+			t.Fatalf("exit code %d, want 4\n%s%s", o.code, o.tail(), o.stderr)
+		}
+		f := o.failure(t)
+		t.Log(f.Message)
+		contains(t, "failure", f.all(), "disk full: "+tmp+" has 0 bytes free", "write spool", "Make room on the disk of "+tmp)
+		if len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		b.succeed("image", "layer", "seabios", "--guest", guest64) // with room, the same call
+	})
 	t.Run("under the machines", func(t *testing.T) {
 		b := onClone(t, "bundles", "images")
 		spec := quickFailure(b)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -49,7 +51,7 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 	program = filepath.Join(temp, "belljar") // scripts find it by that name
 	given := os.Getenv("BELLJAR_BIN")
 	if given == "" {
-		if err := buildProgram(temp); err != nil {
+		if err := buildProgram(temp, nil); err != nil {
 			return 0, err
 		}
 		return m.Run(), nil
@@ -68,17 +70,24 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 
 // agents are the programs that are embedded in belljar, by the file's place in the source folder.
 var agents = map[string][]string{
-	"provision/agentbin/bin/agent-386":   {"GOARCH=386", "GO386=softfloat"},
-	"provision/agentbin/bin/agent-amd64": {"GOARCH=amd64"},
+	"provision/agentbin/bin/agent-386":    {"GOARCH=386", "GO386=softfloat"},
+	"provision/agentbin/bin/agent-amd64":  {"GOARCH=amd64"},
+	"provision/agentbin/bin/mapper-386":   {"GOARCH=386", "GO386=softfloat"},
+	"provision/agentbin/bin/mapper-amd64": {"GOARCH=amd64"},
 }
 
 // buildProgram builds belljar into a folder as the Makefile does. The source folder is not written to: an overlay
-// (go help build, -overlay) puts the agents where they are embedded.
-func buildProgram(dir string) error {
+// (go help build, -overlay) puts the agents where they are embedded, and more files in the place of others.
+func buildProgram(dir string, more map[string]string) error {
 	overlay := map[string]string{}
+	maps.Copy(overlay, more)
 	for place, env := range agents {
 		out := filepath.Join(dir, filepath.Base(place))
-		if err := goBuild(append(env, "GOOS=linux"), "-o", out, "./guest-agent"); err != nil {
+		source := "./guest-agent"
+		if strings.HasPrefix(filepath.Base(place), "mapper-") {
+			source += "/mapper"
+		}
+		if err := goBuild(append(env, "GOOS=linux"), "-o", out, source); err != nil {
 			return err
 		}
 		overlay[filepath.Join(sources, place)] = out

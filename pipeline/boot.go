@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/belljar/belljar/fault"
@@ -39,7 +40,8 @@ type booted struct {
 	parent context.Context // the caller's
 	ctx    context.Context // ends when the guest does, with the reason as its cause
 	stop   context.CancelCauseFunc
-	watch  chan struct{} // closed when the console's watcher is done
+	watch  chan struct{}              // closed when the console's watcher is done
+	bad    atomic.Pointer[corruption] // what its kernel found wrong with the root; nil: nothing
 }
 
 // boot starts a guest with these disks and brings it to where stages can run.
@@ -53,7 +55,7 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	if m.Boot.Kernel, err = h.verified(ctx, b.Kernel); err != nil {
 		return nil, err
 	}
-	m.Boot.Cmdline = initramfs.Cmdline + " belljar.disks=" + serials(m.Disks)
+	m.Boot.Cmdline = strings.TrimSpace(initramfs.Cmdline + " belljar.disks=" + serials(m.Disks) + " " + m.Boot.Cmdline)
 	m.Boot.Initrd = filepath.Join(dir, "initrd")
 	m.Ports = []string{sshPort}
 	if err := h.writeInitrd(m.Boot.Initrd, b.Initramfs, keys); err != nil {
@@ -159,6 +161,11 @@ func (g *booted) watchConsole(line func(string)) {
 	trouble := ""
 	err := console.Lines(g.ctx, r, func(l string) {
 		line(l)
+		if g.bad.Load() == nil && corruptBlock.MatchString(l) {
+			bad := &corruption{l}
+			g.bad.Store(bad)
+			g.stop(bad)
+		}
 		if trouble == "" && inTrouble.MatchString(l) {
 			trouble = l
 			// The lines that follow a panic say where it was: leave the kernel a moment to print them.

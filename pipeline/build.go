@@ -179,6 +179,9 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	j.image, parts, err = j.house.image(ctx, j.plan, j.bundle, j.ids.image, j.decision.Accel, j.run)
 	j.parts = append(j.parts, parts...)
+	if err == nil {
+		j.image = j.noteUse(j.ids.image, j.plan, j.image, len(parts) > 0)
+	}
 	return err
 }
 

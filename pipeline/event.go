@@ -26,6 +26,7 @@ const (
 	PhaseUnpack    Phase = "unpack"    // the image's first layer written by the host
 	PhaseConfigure Phase = "configure" // its second layer made in a guest
 	PhaseImage     Phase = "image"     // both merged into the root disk
+	PhaseExport    Phase = "export"    // an image written in another tool's format
 	PhaseBoot      Phase = "boot"      // the guest up, the agent answers
 	PhaseStage     Phase = "stage"     // a stage of the build runs
 	PhaseSmoke     Phase = "smoke"     // the ROM booted in a second machine

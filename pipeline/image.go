@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
@@ -31,30 +30,54 @@ const (
 // outputsSize bounds what a stage may hand over. The file is sparse: it takes what is written.
 const outputsSize = 16 << 30
 
-// configureTimeout bounds the second layer: 70 s for 110 packages were measured under TCG on two idle cores.
-const configureTimeout = 20 * time.Minute
-
 // builtImage is what is remembered of an image.
 type builtImage struct {
-	Root store.Digest // the root disk
-	Size int64
+	Root     store.Digest // the root disk
+	Size     int64
+	RootHash string // of its dm-verity hash tree: what the guest's kernel holds each block of the root against
+	Use      imageUse
 }
 
 // image finds the root disk of a guest in the store, or makes it: unpacked by the host, configured in a guest, merged.
+// Of several that need the same image one makes it, and the others wait for it.
 func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel vm.Accel, run *vm.Run,
 ) (builtImage, []Part, error) {
-	var built builtImage
-	if ok, err := h.store.Lookup("images", id, &built); err != nil || ok && h.store.Has(built.Root) {
+	built, ok, err := h.knownImage(id)
+	if ok || err != nil {
 		return built, nil, err
 	}
+	release, err := h.store.Claim(ctx, "images", id, func() {
+		h.note(PhaseImage, "another belljar is making this image: waiting for it")
+	})
+	if err != nil {
+		return built, nil, err
+	}
+	defer release()
+	if built, ok, err = h.knownImage(id); ok || err != nil {
+		return built, nil, err
+	}
+	return h.makeImage(ctx, p, b, id, accel, run)
+}
+
+// knownImage looks an image up. One whose disk has gone is as unknown as one that was never made.
+func (h *house) knownImage(id string) (built builtImage, ok bool, err error) {
+	ok, err = h.store.Lookup("images", id, &built)
+	return built, ok && built.RootHash != "" && h.store.Has(built.Root), err
+}
+
+func (h *house) makeImage(ctx context.Context, p *plan, b *bundle, id string, accel vm.Accel, run *vm.Run,
+) (builtImage, []Part, error) {
+	var built builtImage
 	base, err := h.store.TempFile("base-*")
 	if err != nil {
 		return built, nil, err
 	}
 	defer base.Discard()
+	from := h.openPackages(ctx, p.locked)
+	defer from.wait()
 	count := fmt.Sprintf("%d packages", len(p.locked.Packages)-1) // without the kernel
 	unpack, err := h.phase(PhaseUnpack, "", count, func() (string, error) {
-		return "every package unpacked, none configured", h.unpack(ctx, p, base.File)
+		return "every package unpacked, none configured", h.unpack(ctx, p, from, base.File)
 	})
 	if err != nil {
 		return built, nil, err
@@ -83,7 +106,7 @@ func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel 
 		return built, nil, err
 	}
 	merge, err := h.phase(PhaseImage, "", "both layers merged", func() (string, error) {
-		if err := h.merge(ctx, p, base.File, root.File, outputs, diff); err != nil {
+		if built.RootHash, err = h.merge(ctx, p, base.File, root.File, outputs, diff); err != nil {
 			return "", err
 		}
 		built.Root, built.Size, err = root.Commit(ctx)
@@ -96,18 +119,8 @@ func (h *house) image(ctx context.Context, p *plan, b *bundle, id string, accel 
 }
 
 // unpack writes the first layer.
-func (h *house) unpack(ctx context.Context, p *plan, out *os.File) error {
-	var pkgs []image.Package
-	for _, lp := range p.locked.Packages {
-		if lp.Kernel {
-			continue
-		}
-		pkgs = append(pkgs, image.Package{
-			Name: lp.Name, Version: lp.Version, Arch: lp.Arch,
-			Open: func() (io.ReadCloser, error) { return h.store.Open(store.Digest(lp.SHA256)) },
-		})
-	}
-	return image.WriteBase(ctx, out, pkgs, image.BaseOptions{
+func (h *house) unpack(ctx context.Context, p *plan, from *packages, out *os.File) error {
+	return image.WriteBase(ctx, out, from.all, image.BaseOptions{
 		Clock: p.locked.Clock, TempDir: filepath.Dir(out.Name()),
 		Progress: func(done, total int) {
 			h.report(Event{
@@ -120,18 +133,13 @@ func (h *house) unpack(ctx context.Context, p *plan, out *os.File) error {
 // configure boots the first layer and lets dpkg finish its work there. What it changed comes back on the output disk.
 func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, outputs string,
 ) (diff wire.Stream, err error) {
-	disk := filepath.Join(dir, "base.img")
-	defer os.Remove(disk)
-	if err := wrapDisk(ctx, disk, base); err != nil {
-		return diff, err
-	}
 	if err := sparse(outputs, outputsSize); err != nil {
 		return diff, err
 	}
 	m := machine(p.guest, p.locked)
 	m.Name, m.Accel = "configure", accel
 	m.Disks = []vm.Disk{
-		{Serial: diskRoot, Path: disk, Bus: vm.BusVirtio, ReadOnly: true},
+		{Serial: diskRoot, Path: base.Name(), Bus: vm.BusVirtio, ReadOnly: true},
 		{Serial: diskOutputs, Path: outputs, Bus: vm.BusVirtio},
 	}
 	g, err := h.boot(ctx, dir, m, b, PhaseConfigure, "")
@@ -139,17 +147,19 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 		return diff, err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	st := wire.Stage{
-		Name: "configure", Script: image.ConfigureScript, Root: true, WorkDir: "/build", OutDir: "/build/out",
-		Env: map[string]string{}, Timeout: configureTimeout,
-	}
 	logFile, err := os.Create(filepath.Join(dir, "stage.log"))
 	if err != nil {
 		return diff, fault.New(fault.Host, "configure", "%w", err)
 	}
 	defer logFile.Close()
-	if _, err := g.Run(g.ctx, st, h.stageLog(logFile, PhaseConfigure, "")); err != nil {
-		return diff, g.explain(configureFault(err))
+	var said image.ConfigureLog
+	show := h.stageLog(logFile, PhaseConfigure, "")
+	res, err := g.Run(g.ctx, configureStage(), func(line string) {
+		said.Line(line)
+		show(line)
+	})
+	if err != nil {
+		return diff, configureFault(g.explain(err), res.Reason, &said)
 	}
 	upper := wire.Capture{Upper: "/belljar/overlay/upper", Clock: p.locked.Clock, Device: diskOutputs}
 	got, err := g.Capture(g.ctx, upper)
@@ -159,37 +169,18 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 	return got.Stream, nil
 }
 
-// configureFault: a maintainer script that fails is nobody's build failing.
-func configureFault(err error) error {
-	if fault.KindOf(err) != fault.Build {
-		return fmt.Errorf("configure the image: %w", err)
-	}
-	return fault.New(fault.Guest, "configure the image", "%w", err).
-		WithRemedy("a package's own script failed in the guest: see the log above")
-}
-
-func (h *house) merge(ctx context.Context, p *plan, base, out *os.File, outputs string, diff wire.Stream) error {
+func (h *house) merge(ctx context.Context, p *plan, base, out *os.File, outputs string, diff wire.Stream,
+) (rootHash string, err error) {
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(provision.CopyStream(ctx, outputs, diff, pw)) }()
-	err := image.Merge(ctx, out, base, pr, image.MergeOptions{Clock: p.locked.Clock, TempDir: filepath.Dir(out.Name())})
+	rootHash, err = image.Merge(ctx, out, base, pr, image.MergeOptions{
+		Arch: p.locked.Arch, Clock: p.locked.Clock, TempDir: filepath.Dir(out.Name()),
+	})
 	if err == nil {
 		_, err = io.Copy(io.Discard, pr) // the digest is checked at the stream's end
 	}
 	pr.CloseWithError(err)
-	return err
-}
-
-func wrapDisk(ctx context.Context, path string, img *os.File) (err error) {
-	info, err := img.Stat()
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fault.New(fault.Host, "write disk", "%w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return image.WrapDisk(ctx, f, img, info.Size())
+	return rootHash, err
 }
 
 // sparse makes a file of zeros that takes no space.

@@ -22,6 +22,7 @@ func (j *job) record() (*verify.Record, error) {
 		},
 		Image: []verify.Input{
 			{Name: "root", SHA256: string(j.image.Root), Size: j.image.Size},
+			{Name: "root hash (dm-verity)", SHA256: j.image.RootHash},
 			{Name: "kernel " + p.locked.Kernel.Release, SHA256: string(j.bundle.Kernel)},
 			{Name: "initramfs", SHA256: string(j.bundle.Initramfs)},
 		},

@@ -58,11 +58,12 @@ func Shell(ctx context.Context, cfg Config, o BuildOptions, in io.Reader, out io
 	}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.Close()) }()
-	if err := g.Prepare(g.ctx, j.guestStage(&stage)); err != nil {
-		return g.explain(err)
+	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
+	err = g.Prepare(g.ctx, j.guestStage(&stage))
+	if err == nil {
+		err = g.Shell(g.ctx, in, out, sio.Term, sio.Width, sio.Height)
 	}
-	if err := g.Shell(g.ctx, in, out, sio.Term, sio.Width, sio.Height); err != nil {
+	if err != nil {
 		return g.explain(err)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/image/initramfs"
 	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
@@ -138,7 +139,8 @@ func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *s
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, g.Close()) }()
+	// Once the guest is gone, all that its kernel had to say of the root has been read.
+	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
 
 	part, err = j.phase(PhaseStage, s.Name, "stage "+s.Name, func() (string, error) {
 		res, err = j.inGuest(ctx, s, g, dir, disks)
@@ -180,19 +182,18 @@ func (j *job) bootStage(ctx context.Context, s *specs.Stage, dir string, d disks
 	if err := sparse(d.outputs, outputsSize); err != nil {
 		return nil, err
 	}
-	root, err := j.verified(ctx, j.image.Root)
-	if err != nil {
-		return nil, err
-	}
 	m := machine(j.guest, j.locked)
 	m.Name, m.Accel = filepath.Base(dir), j.decision.Accel
+	// The root is not read through here: the guest's kernel holds each block that it reads against the root hash.
+	m.Boot.Cmdline = initramfs.Verity(j.image.RootHash)
 	m.Disks = []vm.Disk{
-		{Serial: diskRoot, Path: root, Bus: vm.BusVirtio, ReadOnly: true},
+		{Serial: diskRoot, Path: j.store.Path(j.image.Root), Bus: vm.BusVirtio, ReadOnly: true},
 		{Serial: diskInputs, Path: d.inputs, Bus: vm.BusVirtio, ReadOnly: true},
 		{Serial: diskScratch, Path: d.scratch, Bus: vm.BusVirtio},
 		{Serial: diskOutputs, Path: d.outputs, Bus: vm.BusVirtio},
 	}
-	return j.boot(ctx, dir, m, j.bundle, PhaseBoot, s.Name)
+	g, err := j.boot(ctx, dir, m, j.bundle, PhaseBoot, s.Name)
+	return g, j.damagedImage(ctx, err)
 }
 
 // makeInputs writes the input disk: sources/NAME and, for each stage that s needs, stages/NAME.

@@ -70,7 +70,7 @@ func (h *heard) texts(kind EventKind) string {
 	return b.String()
 }
 
-func newHouse(t *testing.T, s fake.Script) (*house, *heard) {
+func newHouse(t testing.TB, s fake.Script) (*house, *heard) {
 	t.Helper()
 	var said heard
 	h, err := open(Config{Dir: filepath.Join(t.TempDir(), "belljar"), Version: "1.0-test", Report: said.report})
@@ -81,7 +81,7 @@ func newHouse(t *testing.T, s fake.Script) (*house, *heard) {
 	return h, &said
 }
 
-func (h *house) put(t *testing.T, text string) store.Digest {
+func (h *house) put(t testing.TB, text string) store.Digest {
 	t.Helper()
 	d, err := h.store.PutBytes([]byte(text))
 	if err != nil {
@@ -108,7 +108,7 @@ func (h *house) damage(t *testing.T, d store.Digest) {
 }
 
 // toyPlan writes the toy's spec and its lock to a folder, and the two packages that it pins to the store.
-func (h *house) toyPlan(t *testing.T) (*plan, string) {
+func (h *house) toyPlan(t testing.TB) (*plan, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "toy.yaml")
 	if err := os.WriteFile(path, []byte(testSpec), 0o644); err != nil {
@@ -158,10 +158,13 @@ func (h *house) toyJob(t *testing.T, rom string) *job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, box := p.locked.Packages[1], p.locked.Packages[0]
 	thing := h.put(t, "kernel, initramfs and image")
-	h.bind(t, "bundles", bundleKey(p.guest, kernel, box), bundle{thing, thing, thing, "toy"})
-	h.bind(t, "images", j.ids.image, builtImage{Root: thing, Size: 27})
+	key, err := bundleKey(p.guest, p.locked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.bind(t, "bundles", key, bundle{thing, thing, thing, "toy"})
+	h.bind(t, "images", j.ids.image, builtImage{Root: thing, Size: 27, RootHash: strings.Repeat("ab", 32)})
 	seal, err := json.Marshal(wire.Seal{Sealed: true, Interfaces: []string{"lo"}, NameLookup: "refused", Kernel: "toy"})
 	if err != nil {
 		t.Fatal(err)

@@ -9,3 +9,6 @@ import "github.com/belljar/belljar/provision/agentbin"
 
 // Agent is the guest-agent for arch (i686 or x86_64), and its SHA-256 in hex: part of every stage's identity.
 func Agent(arch string) (bin []byte, digest string, err error) { return agentbin.Agent(arch) }
+
+// Mapper is the program that sets dm-verity up in arch's initramfs, and its SHA-256 in hex.
+func Mapper(arch string) (bin []byte, digest string, err error) { return agentbin.Mapper(arch) }

@@ -22,7 +22,7 @@ type Build struct {
 	Lock    Input
 	Machine Machine // Network may be left empty: it is "none"
 
-	Image     []Input // root, kernel, initramfs
+	Image     []Input // root, its root hash, kernel, initramfs
 	Agent     Input
 	Inputs    []Input // all that the lock pins: packages, sources
 	Stages    []BuildStage

@@ -97,7 +97,7 @@ type Metadata struct {
 
 // BuildEvidence is Belljar's own part of what every rebuilder must arrive at.
 type BuildEvidence struct {
-	Image  []Resource `json:"image"` // the guest's root, kernel and initramfs, sorted by name
+	Image  []Resource `json:"image"` // the guest's root and root hash, kernel and initramfs, sorted by name
 	Agent  Resource   `json:"agent"` // the program that ran the stages
 	Stages []Stage    `json:"stages"`
 }

@@ -40,35 +40,50 @@ func Bytes(name string, mode uint32, data []byte) File {
 	}}
 }
 
-// Config is what an initramfs is made of.
+// Config is what an initramfs is made of. Of busybox and mapper, Name and Mode do not matter.
 type Config struct {
-	Busybox File      // the static busybox binary; its Name and Mode do not matter
+	Busybox File      // the static busybox binary
+	Mapper  File      // guest-agent/mapper for the guest's architecture; without it there is no dm-verity
 	Modules []File    // kernel modules (.ko, not compressed), in the order in which they must be loaded
+	Drivers []File    // more modules, loaded after them, of which any may find nothing to do: for what boots by itself
 	Clock   time.Time // mtime of every file
 }
 
 // Build writes the initramfs of a guest: the same bytes from the same config.
 func Build(w io.Writer, c Config) error {
 	c.Busybox.Name, c.Busybox.Mode = "bin/busybox", 0o755
-	var order strings.Builder
 	files := []File{
 		c.Busybox,
 		Bytes("init", 0o755, []byte(initScript)),
 		Bytes("pid1", 0o644, []byte(strings.ReplaceAll(pid1Script, "@CIPHERS@", Ciphers))),
 	}
-	for _, m := range c.Modules {
-		name := m.Name[strings.LastIndexByte(m.Name, '/')+1:]
-		fmt.Fprintln(&order, name)
-		m.Name = "modules/" + name
-		files = append(files, m)
+	if c.Mapper.Open != nil {
+		c.Mapper.Name, c.Mapper.Mode = "bin/mapper", 0o755
+		files = append(files, c.Mapper)
 	}
-	files = append(files, Bytes("modules/order", 0o644, []byte(order.String())))
+	files = append(files, modules("modules/order", c.Modules)...)
+	if len(c.Drivers) > 0 {
+		files = append(files, modules("modules/drivers", c.Drivers)...)
+	}
 	dirs := []string{"belljar", "bin", "dev", "modules", "proc", "root", "sys"}
 	links := map[string]string{}
 	for _, a := range applets {
 		links["bin/"+a] = "busybox"
 	}
 	return write(w, c.Clock, dirs, links, files)
+}
+
+// modules are the files of these modules, and the list that init reads.
+func modules(list string, all []File) []File {
+	var order strings.Builder
+	var files []File
+	for _, m := range all {
+		name := m.Name[strings.LastIndexByte(m.Name, '/')+1:]
+		fmt.Fprintln(&order, name)
+		m.Name = "modules/" + name
+		files = append(files, m)
+	}
+	return append(files, Bytes(list, 0o644, []byte(order.String())))
 }
 
 // RunFiles writes the archive of one run's own files (ssh_host_ed25519_key, authorized_keys, …), which the guest
@@ -141,3 +156,16 @@ func copyFile(w io.Writer, open func() (io.ReadCloser, error)) error {
 // addresses are not drawn by lot, so that a program whose output depends on them gives the same output every time.
 const Cmdline = "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable nowatchdog " +
 	"rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on nokaslr norandmaps"
+
+// SelfBoot is what init has to be told, behind Cmdline, on a disk that boots by itself: the label of the root's
+// partition, and, where the partition with that label and '-verity' has its hash tree, the root hash ("" for none).
+func SelfBoot(label, rootHash string) string {
+	s := "belljar.console belljar.root=PARTLABEL=" + label
+	if rootHash != "" {
+		s += " " + Verity(rootHash)
+	}
+	return s
+}
+
+// Verity tells init the root hash of the root's hash tree.
+func Verity(rootHash string) string { return "belljar.verity=" + rootHash }

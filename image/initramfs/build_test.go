@@ -137,3 +137,52 @@ func TestScriptsParse(t *testing.T) {
 		t.Errorf("command line %q", Cmdline)
 	}
 }
+
+// What boots by itself has drivers after the modules, and a guest of Belljar's has no list of any.
+func TestBuildForItself(t *testing.T) {
+	c := config()
+	c.Mapper = Bytes("", 0, []byte("mapper"))
+	c.Drivers = []File{Bytes("ahci.ko", 0, []byte("x")), Bytes("nvme.ko", 0, []byte("y"))}
+	got := map[string]item{}
+	var b bytes.Buffer
+	if err := Build(&b, c); err != nil {
+		t.Fatal(err)
+	}
+	items, err := readAll(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range items {
+		got[it.Name] = it
+	}
+	if it := got["modules/drivers"]; it.Data != "ahci.ko\nnvme.ko\n" {
+		t.Errorf("modules/drivers is %q", it.Data)
+	}
+	if it := got["modules/order"]; it.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/order is %q", it.Data)
+	}
+	if it := got["bin/mapper"]; it.Mode != TypeFile|0o755 || it.Data != "mapper" {
+		t.Errorf("bin/mapper has mode %o and is %q", it.Mode, it.Data)
+	}
+	b.Reset()
+	if err := Build(&b, config()); err != nil {
+		t.Fatal(err)
+	}
+	if items, err = readAll(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range items {
+		if it.Name == "modules/drivers" || it.Name == "bin/mapper" {
+			t.Errorf("%s is there and was not asked for", it.Name)
+		}
+	}
+}
+
+func TestSelfBoot(t *testing.T) {
+	if got := SelfBoot("root", "ab12"); got != "belljar.console belljar.root=PARTLABEL=root belljar.verity=ab12" {
+		t.Errorf("got %q", got)
+	}
+	if got := SelfBoot("jar", ""); got != "belljar.console belljar.root=PARTLABEL=jar" {
+		t.Errorf("without a root hash: %q", got)
+	}
+}

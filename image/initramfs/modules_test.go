@@ -1,6 +1,7 @@
 package initramfs
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -43,6 +44,69 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
+// moduleMap is a kernel's modules in memory; the one called builtin is built in.
+type moduleMap map[string]ModInfo
+
+func (m moduleMap) Module(name string) (ModInfo, bool, error) {
+	if name == "torn" {
+		return ModInfo{}, false, errors.New("no ELF")
+	}
+	info, ok := m[name]
+	return info, ok, nil
+}
+func (m moduleMap) Alias(alias string) (string, error) { return ByAlias(m)[alias], nil }
+func (m moduleMap) Builtin(name string) bool           { return name == "builtin" || name == "crypto_builtin" }
+
+func TestPresent(t *testing.T) {
+	got, err := Present([]string{"a", "x-y", "nowhere"}, moduleMap{"a": {}, "x_y": {}})
+	if d := cmp.Diff([]string{"a", "x-y"}, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	if _, err := Present([]string{"torn"}, moduleMap{}); err == nil {
+		t.Error("a module that cannot be read was taken for one that is not there")
+	}
+}
+
+func TestBuiltinAliases(t *testing.T) {
+	raw := "sha256_generic.alias=crypto-sha256\x00sha256_generic.license=GPL\x00x.alias=pci:v1*\x00"
+	if d := cmp.Diff(map[string]bool{"crypto_sha256": true, "pci:v1*": true}, BuiltinAliases([]byte(raw))); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestParseDep(t *testing.T) {
+	got, err := ParseDep("kernel/fs/ext4/ext4.ko.xz: kernel/lib/crc-16.ko.xz kernel/fs/jbd2/jbd2.ko.xz\n\n" +
+		"# a remark\nkernel/lib/crc-16.ko.xz:\n")
+	want := map[string][]string{"ext4": {"crc_16", "jbd2"}, "crc_16": nil}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	if _, err := ParseDep("a.ko:\nrubbish\n"); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("got %v, want a fault of line 2", err)
+	}
+}
+
+// FuzzParseDep: the lists come out of a package too.
+func FuzzParseDep(f *testing.F) {
+	f.Add("kernel/fs/ext4/ext4.ko: kernel/lib/crc16.ko\n")
+	f.Add("x")
+	f.Fuzz(func(t *testing.T, text string) {
+		deps, err := ParseDep(text)
+		if err != nil {
+			return
+		}
+		for name, needs := range deps {
+			for _, n := range append(needs, name) {
+				if strings.ContainsAny(n, "/-\n") {
+					t.Errorf("%q is no module's name", n)
+				}
+			}
+		}
+		BuiltinAliases([]byte(text))
+		Builtin(text)
+	})
+}
+
 func TestLoadOrder(t *testing.T) {
 	have := map[string]ModInfo{
 		"blk":            {Depends: []string{"virtio", "ring"}},
@@ -56,7 +120,6 @@ func TestLoadOrder(t *testing.T) {
 		"b":              {Depends: []string{"a"}},
 		"missing":        {Depends: []string{"nowhere"}},
 	}
-	builtin := map[string]bool{"builtin": true}
 	cases := []struct {
 		name   string
 		wanted []string
@@ -66,13 +129,16 @@ func TestLoadOrder(t *testing.T) {
 		{"soft dependency by alias, the generic one", []string{"fs"}, "crc32c_generic libcrc fs"},
 		{"built in needs no loading", []string{"builtin"}, ""},
 		{"file names may use -", []string{"crc32c-fast"}, "crc32c_fast"},
+		{"wanted by alias", []string{"crc32c"}, "crc32c_generic"},
+		{"wanted by the alias of what is built in", []string{"crypto-builtin"}, ""},
+		{"unreadable", []string{"torn"}, "!no ELF"},
 		{"cycle", []string{"a"}, "!needs itself (wanted → a → b)"},
 		{"unknown", []string{"nowhere"}, "!module nowhere is neither"},
 		{"unknown dependency names its user", []string{"missing"}, "!wanted → missing"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := LoadOrder(c.wanted, have, builtin)
+			got, err := LoadOrder(c.wanted, moduleMap(have))
 			if msg, fails := strings.CutPrefix(c.want, "!"); fails {
 				if err == nil || !strings.Contains(err.Error(), msg) {
 					t.Fatalf("got %v, want …%s…", err, msg)

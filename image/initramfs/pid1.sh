@@ -1,5 +1,6 @@
-# Process 1 of the guest (busybox sh, on the tmpfs /belljar): serves SSH on the virtio-serial port belljar.ssh,
-# reaps what nobody waits for, and powers off when /belljar/poweroff appears or on SIGTERM.
+# Process 1 of the guest (busybox sh, on the tmpfs /belljar): serves SSH on the virtio-serial port belljar.ssh, or,
+# called with 'console', gives a person a shell; reaps what nobody waits for, and powers off when /belljar/poweroff
+# appears, on SIGTERM, and on SIGUSR2, which is how busybox's poweroff asks for it.
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/belljar/bin LC_ALL=C.UTF-8 TZ=UTC
 B=/belljar/bin/busybox
 umask 022
@@ -7,7 +8,7 @@ umask 022
 say() { echo "belljar: $*"; }
 off() { trap '' TERM; say "powering off"; $B sync; $B poweroff -f; $B sleep 60; }
 fatal() { say "FATAL $*"; off; }
-trap off TERM
+trap off TERM USR2
 
 # In the first layer nothing is configured, and sshd refuses to work without its user. These lines go to the upper
 # layer; configuring the image takes them out again before openssh-server's own postinst adds the user.
@@ -16,6 +17,31 @@ user sshd 100 65534 /run/sshd /usr/sbin/nologin
 user build 1000 1000 /build/home /bin/sh
 $B grep -q '^build:' /etc/group || echo 'build:*:1000:' >>/etc/group
 $B mkdir -p -m 755 /run/sshd /run/lock
+
+# On an exported disk: nobody has put keys into it. A shell that ends is followed by the next.
+if [ "$1" = console ]; then
+	export HOME=/root USER=root LOGNAME=root TERM="${TERM:-vt102}"
+	cd /root || cd /
+	for sh in /bin/bash /bin/sh /belljar/bin/sh; do
+		[ -x $sh ] && break
+	done
+	shell() { # TTY
+		while :; do
+			$B setsid -c $sh <"$1" >"$1" 2>&1
+			$B sleep 1
+		done
+	}
+	# One on each console that the command line names: the serial port's and the screen's, say.
+	read -r consoles </sys/class/tty/console/active
+	read -r up _ </proc/uptime
+	for tty in $consoles; do
+		[ "$tty" = tty0 ] && tty=tty1
+		say "a shell after $up s; what it changes is lost at 'poweroff'" >"/dev/$tty"
+		shell "/dev/$tty" &
+	done
+	while :; do wait; done
+fi
+
 [ -e /belljar/ssh_host_ed25519_key ] || fatal "no host key: the initramfs has no run files"
 $B chmod 600 /belljar/ssh_host_ed25519_key
 

@@ -5,13 +5,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
 // Recipe identifies what Build puts into an initramfs beside its Config: it goes into cache keys, and changes when
 // the scripts do.
 func Recipe() string {
-	sum := sha256.Sum256([]byte(initScript + "\x00" + pid1Script + "\x00" + Ciphers))
+	sum := sha256.Sum256([]byte(initScript + "\x00" + pid1Script + "\x00" + Ciphers + "\x00" + strings.Join(Wanted, " ")))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -1,4 +1,4 @@
-// Package agentbin holds the built guest-agents, so that the host binary brings its own.
+// Package agentbin holds what was built to run in a guest, the agent and the mapper, so that the host binary brings its own.
 // It knows which binary belongs to which architecture and refuses to know what they do.
 package agentbin
 
@@ -13,16 +13,21 @@ import (
 //go:embed bin
 var built embed.FS
 
-// files names the binary for each architecture of a guest spec.
-var files = map[string]string{"i686": "bin/agent-386", "x86_64": "bin/agent-amd64"}
+// suffixes end the binaries' names, for each architecture of a guest spec.
+var suffixes = map[string]string{"i686": "-386", "x86_64": "-amd64"}
 
 // Agent is the guest-agent for arch (i686 or x86_64) and its SHA-256 in hex.
-func Agent(arch string) (bin []byte, digest string, err error) {
-	name, ok := files[arch]
+func Agent(arch string) (bin []byte, digest string, err error) { return binary("agent", arch) }
+
+// Mapper is guest-agent/mapper for arch and its SHA-256 in hex.
+func Mapper(arch string) (bin []byte, digest string, err error) { return binary("mapper", arch) }
+
+func binary(name, arch string) (bin []byte, digest string, err error) {
+	suffix, ok := suffixes[arch]
 	if !ok {
-		return nil, "", fault.New(fault.Input, "guest-agent", "no agent for architecture %q: i686 or x86_64", arch)
+		return nil, "", fault.New(fault.Input, "guest-agent", "no %s for architecture %q: i686 or x86_64", name, arch)
 	}
-	bin, err = built.ReadFile(name)
+	bin, err = built.ReadFile("bin/" + name + suffix)
 	if err != nil {
 		return nil, "", fault.New(fault.Host, "guest-agent",
 			"this belljar was built without its guest agents: run make").
