@@ -21,8 +21,18 @@ type api struct {
 	runs      func(pipeline.Config) ([]pipeline.RunInfo, error)
 	logs      func(ctx context.Context, cfg pipeline.Config, id, part string, follow bool, w io.Writer) error
 	clean     func(context.Context, pipeline.Config, pipeline.CleanOptions) (*pipeline.CleanResult, error)
-	specs     func() []string // names of the shipped specs, for completion
-	guests    func() []string // names of the shipped guests, for completion
+
+	imageBuild   func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.ImageResult, error)
+	imageLayer   func(context.Context, pipeline.Config, pipeline.LayerOptions) (*pipeline.LayerResult, error)
+	images       func(pipeline.Config) ([]pipeline.ImageInfo, error)
+	imageList    func(ctx context.Context, cfg pipeline.Config, ref pipeline.ImageRef, path string, recursive bool) ([]pipeline.ImageFile, error)
+	imageInspect func(context.Context, pipeline.Config, pipeline.ImageRef, bool) (*pipeline.ImageReport, error)
+	imageCat     func(ctx context.Context, cfg pipeline.Config, ref pipeline.ImageRef, path string, w io.Writer) error
+	imageDiff    func(context.Context, pipeline.Config, pipeline.ImageDiffOptions) (*pipeline.ImageDiff, error)
+	imageExport  func(context.Context, pipeline.Config, pipeline.ExportOptions) (*pipeline.ExportResult, error)
+
+	specs  func() []string // names of the shipped specs, for completion
+	guests func() []string // names of the shipped guests, for completion
 }
 
 // defaultAPI is the pipeline itself.
@@ -38,7 +48,17 @@ func defaultAPI() api {
 		runs:      pipeline.Runs,
 		logs:      pipeline.Logs,
 		clean:     pipeline.Clean,
-		specs:     specs.Shipped,
-		guests:    specs.ShippedGuests,
+
+		imageBuild:   pipeline.ImageBuild,
+		imageLayer:   pipeline.Layer,
+		images:       pipeline.Images,
+		imageList:    pipeline.ImageList,
+		imageInspect: pipeline.ImageInspect,
+		imageCat:     pipeline.ImageCat,
+		imageDiff:    pipeline.CompareImages,
+		imageExport:  pipeline.ImageExport,
+
+		specs:  specs.Shipped,
+		guests: specs.ShippedGuests,
 	}
 }

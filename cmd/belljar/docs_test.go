@@ -38,7 +38,7 @@ func docs(root *cobra.Command) []byte {
 	b.WriteString("<!-- Generated from the commands' definitions: go test ./cmd/belljar -run TestDocs -update -->\n\n")
 	b.WriteString("# The command line\n\n" + root.Long + "\n")
 	fmt.Fprintf(&b, "\n| command | what it does |\n|---|---|\n")
-	for _, c := range root.Commands() {
+	for _, c := range allCommands(root) {
 		if c.Runnable() {
 			fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
 		}
@@ -51,7 +51,7 @@ func docs(root *cobra.Command) []byte {
 	}
 	b.WriteString("\nThe same table: `belljar help exit-codes`. Only the faults of the host and of the guest may go away when the same\n" +
 		"command is run again with nothing changed.\n")
-	for _, c := range root.Commands() {
+	for _, c := range allCommands(root) {
 		if !c.Runnable() {
 			continue
 		}
@@ -67,9 +67,20 @@ func docs(root *cobra.Command) []byte {
 		if table := flagTable(c.LocalNonPersistentFlags()); table != "" {
 			b.WriteString("\n" + table)
 		}
-		fmt.Fprintf(&b, "\nExit codes: %s.\n", exitList(c.Name()))
+		fmt.Fprintf(&b, "\nExit codes: %s.\n", exitList(strings.TrimPrefix(c.CommandPath(), "belljar ")))
 	}
 	return b.Bytes()
+}
+
+// allCommands are the commands in the order of the help, each before those below it.
+func allCommands(c *cobra.Command) []*cobra.Command {
+	var all []*cobra.Command
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			all = append(append(all, sub), allCommands(sub)...)
+		}
+	}
+	return all
 }
 
 // exitsOf are the codes that a command can end with, beside 0, 1, 2 and 130, with which each one can.
@@ -83,6 +94,14 @@ var exitsOf = map[string][]int{
 	"runs":   {exitInput, exitHost},
 	"logs":   {exitInput, exitHost},
 	"clean":  {exitInput, exitHost},
+
+	"image build":   {exitInput, exitHost, exitGuest},
+	"image layer":   {exitInput, exitHost},
+	"image ls":      {exitInput, exitHost},
+	"image inspect": {exitInput, exitHost, exitDiffers},
+	"image cat":     {exitInput, exitHost},
+	"image diff":    {exitInput, exitHost, exitDiffers},
+	"image export":  {exitInput, exitHost},
 }
 
 func exitList(command string) string {

@@ -19,6 +19,7 @@ const (
 	exitGuest       = 5
 	exitBuild       = 6
 	exitSmoke       = 7
+	exitDiffers     = 8
 	exitInterrupted = 130 // 128 + SIGINT, as shells have it
 )
 
@@ -37,6 +38,7 @@ var exits = []struct {
 	{exitGuest, fault.Guest, "guest", "the virtual machine failed: a panic, a hang, a lost agent"},
 	{exitBuild, fault.Build, "build", "a step of the build said no"},
 	{exitSmoke, fault.Smoke, "smoke", "the ROM was built and did not boot; nothing was handed over"},
+	{exitDiffers, -1, "differs", "what was compared is not the same, or an image not what its packages brought"},
 	{exitInterrupted, -1, "interrupted", "stopped by Ctrl-C or SIGTERM"},
 }
 

@@ -119,8 +119,39 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		clean: func(_ context.Context, _ pipeline.Config, o pipeline.CleanOptions) (*pipeline.CleanResult, error) {
 			return &pipeline.CleanResult{Runs: int(o.OlderThan.Hours()), Objects: 1, Bytes: 2048}, err
 		},
+		imageBuild: func(_ context.Context, _ pipeline.Config, o pipeline.BuildOptions) (*pipeline.ImageResult, error) {
+			r := &pipeline.ImageResult{ImageInfo: fakeImages()[1], Path: "/store/objects/9f/9f86d081884c", Cached: scenario == "cached"}
+			if !r.Cached {
+				r.Run, r.Accel, r.Parts = fakeRun.ID, "tcg", []pipeline.Part{{Phase: pipeline.PhaseUnpack, Took: 8 * time.Second}}
+			}
+			r.Took = 80 * time.Second
+			return r, err
+		},
+		imageLayer: func(_ context.Context, _ pipeline.Config, o pipeline.LayerOptions) (*pipeline.LayerResult, error) {
+			return &pipeline.LayerResult{
+				Guest: "debian-bookworm-x86_64", Packages: 145, Ready: 69, Path: o.Out, Size: 353370112, Took: 4 * time.Second,
+			}, err
+		},
+		images: func(pipeline.Config) ([]pipeline.ImageInfo, error) {
+			if scenario == "none" {
+				return nil, nil
+			}
+			return fakeImages(), err
+		},
 		specs:  func() []string { return []string{"seabios"} },
 		guests: func() []string { return []string{"debian-bookworm-i686", "debian-bookworm-x86_64"} },
+	}
+}
+
+// fakeImages are an image from before uses were noted, and one of today.
+func fakeImages() []pipeline.ImageInfo {
+	return []pipeline.ImageInfo{
+		{Digest: "6e2be5502d005c713dcfff76fe253dd18b037c5679c3461a9e8bb84f05312721", Size: 382730240, Missing: true},
+		{
+			Digest: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", Size: 382730240,
+			RootHash: "cafe", Guest: "debian-bookworm-x86_64", Specs: []string{"my-board", "seabios"}, Packages: 145,
+			Made: fakeRun.Started, Used: fakeRun.Ended,
+		},
 	}
 }
 

@@ -84,12 +84,8 @@ func (e *env) completeRun(_ *cobra.Command, args []string, _ string) ([]string, 
 
 // runIDs lists runs for the shell's completion, where the flags' hooks have not run: a failure is just no offer.
 func (e *env) runIDs() []string {
-	if e.cfg.Dir == "" {
-		dir, err := (&globals{}).folder(e.getenv)
-		if err != nil {
-			return nil
-		}
-		e.cfg.Dir = dir
+	if !e.findDir() {
+		return nil
 	}
 	runs, err := e.api.runs(e.cfg)
 	if err != nil {
@@ -100,6 +96,18 @@ func (e *env) runIDs() []string {
 		ids = append(ids, r.ID+"\t"+r.What+", "+r.State)
 	}
 	return ids
+}
+
+// findDir sees to it that Belljar's folder is known where the flags' hooks have not run.
+func (e *env) findDir() bool {
+	if e.cfg.Dir == "" {
+		dir, err := (&globals{}).folder(e.getenv)
+		if err != nil {
+			return false
+		}
+		e.cfg.Dir = dir
+	}
+	return true
 }
 
 func (e *env) completeFlag(c *cobra.Command, name string, f cobra.CompletionFunc) {

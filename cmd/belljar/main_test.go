@@ -9,9 +9,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestMain makes the test binary three programs: the tests, belljar itself, and belljar with a fake pipeline.
+// TestMain makes the test binary four programs: the tests, belljar itself, belljar with a fake pipeline, and a maker of packages.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"belljar": main, "fake": fakeMain})
+	testscript.Main(m, map[string]func(){"belljar": main, "fake": fakeMain, "pack": packMain})
 }
 
 // TestScripts runs the command line's behaviour as it stands in testdata/script.

@@ -30,16 +30,17 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// unknownCommand is the arguments' check of the root command: any argument is a command that does not exist.
+// unknownCommand is the arguments' check of a command that only has others: any argument is one that does not exist.
 func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	err := fault.New(fault.Usage, "", "no command %q", args[0])
+	err := fault.New(fault.Usage, "", "no command %q", strings.Join(append(strings.Fields(c.CommandPath())[1:], args[0]), " "))
+	help := "'" + strings.Join(append([]string{"belljar", "help"}, strings.Fields(c.CommandPath())[1:]...), " ") + "' lists the commands"
 	if near := nearest(args[0], commandNames(c)); near != "" {
-		return err.WithRemedy("did you mean 'belljar %s'? 'belljar help' lists the commands", near)
+		return err.WithRemedy("did you mean '%s %s'? %s", c.CommandPath(), near, help)
 	}
-	return err.WithRemedy("'belljar help' lists the commands")
+	return err.WithRemedy("%s", help)
 }
 
 func commandNames(c *cobra.Command) []string {
