@@ -19,16 +19,7 @@ import (
 func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err error) {
 	started := time.Now()
 	defer func() { err = diskFull(err, cfg.Dir) }()
-	h, err := open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p, err := makePlan(o.Spec, o.Lock, o.Guest)
-	if err != nil {
-		return nil, err
-	}
-	// Nothing that this build relies on may be collected under its feet.
-	release, err := h.store.Pin()
+	h, p, release, err := begin(cfg, o.Spec, o.Lock, o.Guest)
 	if err != nil {
 		return nil, err
 	}

@@ -121,6 +121,21 @@ func makePlan(spec, lockPath, guest string) (*plan, error) {
 	return &plan{loaded, lock, g, locked}, nil
 }
 
+// begin opens the house for work on a spec in one of its guests. Until release is called, nothing that the work relies
+// on is collected under its feet.
+func begin(cfg Config, spec, lockPath, guest string) (h *house, p *plan, release func(), err error) {
+	if h, err = open(cfg); err != nil {
+		return nil, nil, nil, err
+	}
+	if p, err = makePlan(spec, lockPath, guest); err != nil {
+		return nil, nil, nil, err
+	}
+	if release, err = h.store.Pin(); err != nil {
+		return nil, nil, nil, err
+	}
+	return h, p, release, nil
+}
+
 // cause is the reason why ctx ended, or err where it has not: a guest that panics cancels what talks to it,
 // and the panic is what the user has to hear of.
 func cause(ctx context.Context, err error) error {

@@ -100,22 +100,14 @@ func imagePackages(g *specs.LockedGuest) int {
 func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult, err error) {
 	started := time.Now()
 	defer func() { err = diskFull(err, cfg.Dir) }()
-	h, err := open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p, err := makePlan(o.Spec, o.Lock, o.Guest)
-	if err != nil {
-		return nil, err
-	}
-	lock := *p.lock
-	lock.Sources = nil // an image holds none
-	p.lock = &lock
-	release, err := h.store.Pin()
+	h, p, release, err := begin(cfg, o.Spec, o.Lock, o.Guest)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	lock := *p.lock
+	lock.Sources = nil // an image holds none
+	p.lock = &lock
 	j, err := h.newJob(ctx, p, o, started)
 	if err != nil {
 		return nil, err

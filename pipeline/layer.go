@@ -34,21 +34,13 @@ type LayerResult struct {
 func Layer(ctx context.Context, cfg Config, o LayerOptions) (_ *LayerResult, err error) {
 	started := time.Now()
 	defer func() { err = diskFull(err, cfg.Dir) }()
-	h, err := open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p, err := makePlan(o.Spec, o.Lock, o.Guest)
-	if err != nil {
-		return nil, err
-	}
-	lock := *p.lock
-	lock.Sources = nil // an image holds none
-	release, err := h.store.Pin()
+	h, p, release, err := begin(cfg, o.Spec, o.Lock, o.Guest)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	lock := *p.lock
+	lock.Sources = nil // an image holds none
 	items := pinned(&lock, p.locked)
 	if err := h.needStored(items, o.Spec); err != nil {
 		return nil, err

@@ -19,15 +19,7 @@ import (
 // Nothing of what happens there is kept.
 func Shell(ctx context.Context, cfg Config, o BuildOptions, in io.Reader, out io.Writer, sio ShellIO) (err error) {
 	defer func() { err = diskFull(err, cfg.Dir) }()
-	h, err := open(cfg)
-	if err != nil {
-		return err
-	}
-	p, err := makePlan(o.Spec, o.Lock, o.Guest)
-	if err != nil {
-		return err
-	}
-	release, err := h.store.Pin()
+	h, p, release, err := begin(cfg, o.Spec, o.Lock, o.Guest)
 	if err != nil {
 		return err
 	}
