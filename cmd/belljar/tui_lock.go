@@ -58,6 +58,10 @@ func (p *printer) change(c specs.Change, width int) {
 		text += "  security"
 		sgr = yellow
 	}
+	if text == "" { // a whole guest
+		p.coloured(sgr, "  "+mark+" "+tidy(changed(c)), "")
+		return
+	}
 	p.coloured(sgr, "  "+mark+" "+pad(tidy(changed(c)), width), "  %s", tidy(text))
 }
 
