@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,22 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/fault/fulldisk"
 )
-
-// The tests in this file need a disk of their own that is full: this test binary again, in a mount namespace with a
-// tmpfs of 1 MiB, or under a limit on the size of a file.
-const fillVariable = "BELLJAR_IMAGE_TEST_FILL"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(fillVariable) == "" {
-		os.Exit(m.Run())
-	}
-	words := strings.SplitN(os.Getenv(fillVariable), " ", 4)
-	if err := fillRole(words[0], words[1], words[2], words[3]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
 
 // filler is something that writes an image: to is where the result goes, temp where it works.
 type filler func(ctx context.Context, to, temp string) error
@@ -63,12 +46,13 @@ func fillers(tb testing.TB) map[string]filler {
 	heavy := deb(tb, "heavy", "", nil, e("./usr/heavy="+string(big())))
 	below, err := os.CreateTemp("", "below-*")
 	if err != nil {
-		panic(err)
+		tb.Fatal(err)
 	}
 	os.Remove(below.Name())
+	tb.Cleanup(func() { below.Close() })
 	err = WriteBase(context.Background(), below, []Package{passwd(tb)}, BaseOptions{Clock: testClock})
 	if err != nil {
-		panic(err)
+		tb.Fatal(err)
 	}
 	return map[string]filler{
 		"unpack": func(ctx context.Context, to, temp string) error {
@@ -105,119 +89,55 @@ func fillers(tb testing.TB) map[string]filler {
 	}
 }
 
-// fillRole fills the folder small and prints what the user would read and what is left; then it makes room and does
-// the same again.
-func fillRole(name, how, small, roomy string) error {
-	var t testing.T // for the makers of packages: they fail in a panic here
-	f := fillers(&t)[strings.TrimSuffix(name, "/work")]
-	to, temp := small, roomy
-	if strings.HasSuffix(name, "/work") {
-		to, temp = roomy, small
-	}
-	var makeRoom func() error
-	switch how {
-	case "tmpfs":
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fmt.Errorf("mount: %w", err)
-		}
-		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=1m"); err != nil {
-			return fmt.Errorf("mount: %w", err)
-		}
-		makeRoom = func() error { return unix.Mount("tmpfs", small, "tmpfs", unix.MS_REMOUNT, "size=64m") }
-	case "limit":
-		signal.Ignore(syscall.SIGXFSZ)
-		var old unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
-			return err
-		}
-		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 20, Max: old.Max}); err != nil {
-			return err
-		}
-		makeRoom = func() error { return unix.Setrlimit(unix.RLIMIT_FSIZE, &old) }
-	}
-	fmt.Println("ready")
-	err := f(context.Background(), to, temp)
-	fmt.Printf("%v: %v\n", fault.KindOf(err), err)
-	for _, e := range fault.Chain(err) {
-		if e.Remedy != "" {
-			fmt.Println("remedy:", e.Remedy)
-		}
-	}
-	for _, dir := range []string{to, temp} {
-		left, err := fs.Glob(os.DirFS(dir), "*")
-		fmt.Println("left:", len(left), left, err)
-	}
-	if err := makeRoom(); err != nil {
-		return err
-	}
-	fmt.Println("with room:", f(context.Background(), to, temp))
-	return nil
-}
-
-// inFill runs a role; ok is false where this kernel lets us have no mount namespace.
-func inFill(t *testing.T, name, how, small, roomy string) (out string, ok bool) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Env = append(os.Environ(), fillVariable+"="+strings.Join([]string{name, how, small, roomy}, " "))
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	if how == "tmpfs" {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-		if os.Getuid() != 0 {
-			cmd.SysProcAttr = &syscall.SysProcAttr{
-				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-			}
-		}
-	}
-	text, err := cmd.Output()
-	if err != nil && !bytes.Contains(text, []byte("ready")) {
-		t.Logf("no %s here: %v: %s", how, err, errs.Bytes())
-		return "", false
-	}
-	if err != nil {
-		t.Fatalf("%v: %s%s", err, text, errs.Bytes())
-	}
-	return string(text), true
-}
-
 // A disk that fills up while an image is written, wherever that is: the host's fault, which folder, what to do, nothing
 // left; and with room the same call goes well.
 func TestFullDisk(t *testing.T) {
-	for name := range fillers(t) {
-		places := []string{name, name + "/work"}
+	for name, fill := range fillers(t) {
+		t.Run(name, func(t *testing.T) {
+			fulldisk.Each(t, func(t *testing.T, d *fulldisk.Disk) { wantFull(t, d, fill, d.Dir, t.TempDir()) })
+		})
 		if name == "extract" {
-			places = places[:1]
+			continue // it works where its result goes
 		}
-		for _, place := range places {
-			for how, says := range map[string][]string{
-				"tmpfs": {"disk full: SMALL has ", " bytes free: ", "no space left on device", "remedy: Make room on the disk of SMALL ('belljar clean'"},
-				"limit": {"file too large for ", "remedy: Raise the limit on a file's size (ulimit -f)"},
-			} {
-				t.Run(place+" "+how, func(t *testing.T) {
-					small, roomy := t.TempDir(), t.TempDir()
-					out, ok := inFill(t, place, how, small, roomy)
-					if !ok && how == "tmpfs" {
-						return // the limit on a file's size fills as well, and needs no namespace
-					}
-					for _, s := range append(says, "host fault: ", "left: 0", "with room: <nil>") {
-						if !strings.Contains(out, strings.ReplaceAll(s, "SMALL", small)) {
-							t.Errorf("it does not say %q", strings.ReplaceAll(s, "SMALL", small))
-						}
-					}
-					if strings.Count(out, "remedy: ") != 1 {
-						t.Error("it gives more than one remedy")
-					}
-					if strings.Count(out, "left: 0 [] ") != 2 {
-						t.Error("something is left")
-					}
-					if t.Failed() || testing.Verbose() {
-						t.Log(out)
-					}
-				})
-			}
+		t.Run(name+"/work", func(t *testing.T) {
+			fulldisk.Each(t, func(t *testing.T, d *fulldisk.Disk) { wantFull(t, d, fill, t.TempDir(), d.Dir) })
+		})
+	}
+}
+
+func wantFull(t *testing.T, d *fulldisk.Disk, fill filler, to, temp string) {
+	d.Leave(1 << 20)
+	err := fill(t.Context(), to, temp)
+	says := map[fulldisk.How][]string{
+		fulldisk.Tmpfs: {
+			"disk full: " + d.Dir + " has ", " bytes free: ", "no space left on device",
+			"\nremedy: Make room on the disk of " + d.Dir + " ('belljar clean'",
+		},
+		fulldisk.Limit: {"file too large for ", "\nremedy: Raise the limit on a file's size (ulimit -f)"},
+	}[d.How]
+	text := fmt.Sprintf("%v: %v", fault.KindOf(err), err)
+	for _, e := range fault.Chain(err) {
+		if e.Remedy != "" {
+			text += "\nremedy: " + e.Remedy
 		}
+	}
+	for _, s := range append(says, "host fault: ") {
+		if !strings.Contains(text, s) {
+			t.Errorf("it does not say %q", s)
+		}
+	}
+	if n := strings.Count(text, "\nremedy: "); n != 1 {
+		t.Errorf("it gives %d remedies, want 1", n)
+	}
+	t.Log(text)
+	for _, dir := range []string{to, temp} {
+		if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+			t.Errorf("left in %s: %v, %v", dir, left, err)
+		}
+	}
+	d.MakeRoom()
+	if err := fill(t.Context(), to, temp); err != nil {
+		t.Errorf("with room: %v", err)
 	}
 }
 
