@@ -83,7 +83,7 @@ closure: ## the packages that Belljar chooses against those that apt would insta
 reproducible: setup-test test-store ## the shipped guests' images made twice, under as different circumstances as can be had
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 go test -count=1 -v -timeout 90m -run 'Reproducible' ./integration/
 
-export-try: build ## a shipped guest in each format for other tools, with time and memory
+export-try: setup-truth build ## a shipped guest in each format for other tools, with time and memory
 	@for f in raw qcow2 squashfs tar; do \
 		/usr/bin/time -f "$$f: %U s + %S s, %M KB" ./bin/belljar image export seabios --format $$f -o .cache/export.$$f --force -q || exit; \
 		rm -f .cache/export.$$f; done
