@@ -106,10 +106,10 @@ func fill(t *testing.T, dir string, packages []specs.Package) {
 	}
 }
 
-// laterProgram builds a belljar whose clock is 400 days ahead: the time of day, not the clock that measures durations.
-func laterProgram(t *testing.T) string {
+// laterProgram builds a belljar into dir whose clock is 400 days ahead: the time of day, not the clock that measures
+// durations.
+func laterProgram(t *testing.T, dir string) string {
 	t.Helper()
-	dir := t.TempDir()
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	must(t, err)
 	file := filepath.Join(strings.TrimSpace(string(out)), "src", "time", "time.go")
@@ -123,7 +123,6 @@ func laterProgram(t *testing.T) string {
 	later := filepath.Join(dir, "time.go")
 	must(t, os.WriteFile(later, text, 0o644))
 	must(t, buildProgram(dir, map[string]string{file: later}))
-	must(t, os.Chmod(dir, 0o755)) // another user runs it
 	return filepath.Join(dir, "belljar")
 }
 
@@ -144,9 +143,11 @@ func newElsewhere(t *testing.T) *elsewhere {
 			t.Error(err)
 		}
 	})
-	must(t, os.Chmod(dir, 0o755))
-	must(t, os.MkdirAll(filepath.Join(dir, "temp"), 0o755))
-	return &elsewhere{t, dir, laterProgram(t)}
+	must(t, os.Chmod(dir, 0o755)) // no t.TempDir: another user cannot get into one
+	for _, name := range []string{"temp", "program"} {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	return &elsewhere{t, dir, laterProgram(t, filepath.Join(dir, "program"))}
 }
 
 // run calls the program with --json, and returns its outcome once it went well.
