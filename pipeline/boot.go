@@ -86,27 +86,29 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	g.Session, err = provision.Open(g.ctx, dial, keys, m.Arch, provision.Options{
 		Timeout:  deadline,
 		Progress: func(text string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: text}) },
+		// From the first moment: a guest was seen to stand still with the push of its agent half-way.
+		Connected: g.pulse,
 	})
 	if err != nil {
 		return nil, err
 	}
-	go g.pulse()
 	return g, nil
 }
 
 // How often a guest is asked for a sign of life, and how long none may come. Once in some forty emulated guests was
-// seen to stand still for ever with nothing on its console; a busy one answers within seconds.
+// seen to stand still for ever with nothing on its console: its processor slept, its timer ticked, and what the host had
+// sent over virtio-serial lay there unread. A busy one answers within seconds.
 const (
 	pulseEvery = 3 * time.Second
 	pulseLost  = 90 * time.Second
 )
 
 // pulse ends what is going on in a guest that hangs. The questions also wake one that has missed an interrupt.
-func (g *booted) pulse() {
+func (g *booted) pulse(ping func(context.Context) error) {
 	lost := fault.New(fault.Guest, "guest", "it hangs: no answer to SSH for %s", pulseLost)
 	for g.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeoutCause(g.ctx, pulseLost, lost)
-		err := g.Ping(ctx)
+		err := ping(ctx)
 		cancel()
 		if errors.Is(err, lost) {
 			g.stop(lost)

@@ -24,6 +24,9 @@ type Options struct {
 	User     string            // to log in as; default root
 	Dir      string            // the guest's folder for the agent; default /belljar
 	Agent    []byte            // pushed instead of the embedded one
+	// Connected is called in a goroutine of its own as soon as SSH stands, before the agent is pushed, with a way to ask
+	// the guest for a sign of life; it goes beside whatever else is done there. May be nil.
+	Connected func(ping func(context.Context) error)
 }
 
 // Open turns a connection to the guest's sshd into a Session with a running agent. dial is called again when the
@@ -53,6 +56,9 @@ func Open(ctx context.Context, dial func(ctx context.Context) (net.Conn, error),
 	}
 	// The client's own goroutines end with the connection, whichever way Open goes.
 	stop := context.AfterFunc(ctx, func() { client.Close() })
+	if opts.Connected != nil {
+		go opts.Connected(func(ctx context.Context) error { return ping(ctx, client) })
+	}
 	s, err := start(client, bin, opts)
 	if !stop() && err == nil {
 		s.Close()

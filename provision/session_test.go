@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -483,6 +485,58 @@ func TestOpenWaits(t *testing.T) {
 		}
 		s.Close()
 	})
+}
+
+// stalling is a connection on which nothing arrives any more once it is stalled.
+type stalling struct {
+	net.Conn
+	stalled atomic.Bool
+	once    sync.Once
+	closed  chan struct{}
+}
+
+func (c *stalling) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.stalled.Load() {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *stalling) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A guest can stand still with the push of its agent half-way: who asks it for a sign of life finds out.
+func TestGuestStandsStill(t *testing.T) {
+	g := newGuest(t)
+	var c *stalling
+	dial := func(ctx context.Context) (net.Conn, error) {
+		conn, err := g.dial(ctx)
+		c = &stalling{Conn: conn, closed: make(chan struct{})}
+		return c, err
+	}
+	lost := errors.New("no sign of life")
+	ctx, stop := context.WithCancelCause(t.Context())
+	pushing := make(chan struct{})
+	opts := g.options()
+	opts.Progress = func(text string) {
+		if strings.HasPrefix(text, "pushing") {
+			c.stalled.Store(true)
+			close(pushing)
+		}
+	}
+	opts.Connected = func(ping func(context.Context) error) {
+		<-pushing
+		ctx, cancel := context.WithTimeoutCause(ctx, 200*time.Millisecond, lost)
+		defer cancel()
+		stop(ping(ctx))
+	}
+	if _, err := Open(ctx, dial, g.keys, "x86_64", opts); !errors.Is(err, lost) {
+		t.Errorf("%v, want %v", err, lost)
+	}
 }
 
 func TestShell(t *testing.T) {
