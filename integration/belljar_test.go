@@ -59,7 +59,6 @@ func onEmpty(t testing.TB) *belljar {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
-		_ = os.Remove(parent) // the last one does
 	})
 	return &belljar{t: t, dir: dir, cwd: t.TempDir()}
 }
