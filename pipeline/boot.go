@@ -228,6 +228,17 @@ func (g *booted) settle() {
 	}
 }
 
+// disk opens a disk that the guest has written to, wherever the backend keeps it.
+func (g *booted) disk(serial string) provision.Disk {
+	return func(ctx context.Context, n int64) (io.ReadCloser, error) {
+		r, ok := g.guest.(vm.DiskReader)
+		if !ok {
+			return nil, fault.New(fault.Host, "read disk "+serial, "this backend cannot read a guest's disks")
+		}
+		return r.OpenDisk(ctx, serial, n)
+	}
+}
+
 // Close ends the guest: its agent is asked first, then QEMU.
 func (g *booted) Close() error {
 	if g.Session != nil && g.ctx.Err() == nil {

@@ -87,26 +87,26 @@ func (h *house) makeImage(ctx context.Context, p *plan, b *bundle, id string, ac
 		return built, nil, err
 	}
 	defer root.Discard()
-	var diff wire.Stream
-	var outputs string
+	var diff string
+	var changed int64
 	configure, err := h.phase(PhaseConfigure, "", "dpkg --configure in a guest", func() (string, error) {
 		err := h.retried(ctx, PhaseConfigure, "", func(attempt int) error {
 			dir, err := run.Dir(numbered("configure", attempt))
 			if err != nil {
 				return err
 			}
-			outputs = filepath.Join(dir, "outputs.img")
-			diff, err = h.configure(ctx, p, b, accel, base.File, dir, outputs)
+			diff = filepath.Join(dir, "diff.tar")
+			changed, err = h.configure(ctx, p, b, accel, base.File, dir, diff)
 			return err
 		})
-		return fmt.Sprintf("%s of changes", size(diff.Size)), err
+		return fmt.Sprintf("%s of changes", size(changed)), err
 	})
-	defer func() { _ = os.Remove(outputs) }() // what is left of it goes with the run
+	defer func() { _ = os.Remove(diff) }() // what is left of it goes with the run
 	if err != nil {
 		return built, nil, err
 	}
 	merge, err := h.phase(PhaseImage, "", "both layers merged", func() (string, error) {
-		if built.RootHash, err = h.merge(ctx, p, base.File, root.File, outputs, diff); err != nil {
+		if built.RootHash, err = h.merge(ctx, p, base.File, root.File, diff); err != nil {
 			return "", err
 		}
 		built.Root, built.Size, err = root.Commit(ctx)
@@ -130,12 +130,15 @@ func (h *house) unpack(ctx context.Context, p *plan, from *packages, out *os.Fil
 	})
 }
 
-// configure boots the first layer and lets dpkg finish its work there. What it changed comes back on the output disk.
-func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, outputs string,
-) (diff wire.Stream, err error) {
+// configure boots the first layer and lets dpkg finish its work there. What it changed comes back on the output disk, and
+// is kept as the archive diff.
+func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, diff string,
+) (size int64, err error) {
+	outputs := filepath.Join(dir, "outputs.img")
 	if err := sparse(outputs, outputsSize); err != nil {
-		return diff, err
+		return 0, err
 	}
+	defer func() { err = errors.Join(err, os.Remove(outputs)) }()
 	m := machine(p.guest, p.locked)
 	m.Name, m.Accel = "configure", accel
 	m.Disks = []vm.Disk{
@@ -144,12 +147,12 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 	}
 	g, err := h.boot(ctx, dir, m, b, PhaseConfigure, "")
 	if err != nil {
-		return diff, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
 	logFile, err := os.Create(filepath.Join(dir, "stage.log"))
 	if err != nil {
-		return diff, fault.New(fault.Host, "configure", "%w", err)
+		return 0, fault.New(fault.Host, "configure", "%w", err)
 	}
 	defer logFile.Close()
 	var said image.ConfigureLog
@@ -159,28 +162,35 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 		show(line)
 	})
 	if err != nil {
-		return diff, configureFault(g.explain(err), res.Reason, &said)
+		return 0, configureFault(g.explain(err), res.Reason, &said)
 	}
 	upper := wire.Capture{Upper: "/belljar/overlay/upper", Clock: p.locked.Clock, Device: diskOutputs}
 	got, err := g.Capture(g.ctx, upper)
 	if err != nil {
-		return diff, g.explain(err)
+		return 0, g.explain(err)
 	}
-	return got.Stream, nil
+	return got.Stream.Size, g.keepStream(ctx, diskOutputs, got.Stream, diff)
 }
 
-func (h *house) merge(ctx context.Context, p *plan, base, out *os.File, outputs string, diff wire.Stream,
-) (rootHash string, err error) {
-	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(provision.CopyStream(ctx, outputs, diff, pw)) }()
-	rootHash, err = image.Merge(ctx, out, base, pr, image.MergeOptions{
+// keepStream copies what the guest wrote to a disk into a file, and holds it against the digest that the guest gave.
+func (g *booted) keepStream(ctx context.Context, serial string, s wire.Stream, path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fault.New(fault.Host, "keep "+serial, "%w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return provision.CopyStream(ctx, g.disk(serial), s, f)
+}
+
+func (h *house) merge(ctx context.Context, p *plan, base, out *os.File, diff string) (rootHash string, err error) {
+	f, err := os.Open(diff)
+	if err != nil {
+		return "", fault.New(fault.Host, "merge", "%w", err)
+	}
+	defer f.Close()
+	return image.Merge(ctx, out, base, f, image.MergeOptions{
 		Arch: p.locked.Arch, Clock: p.locked.Clock, TempDir: filepath.Dir(out.Name()),
 	})
-	if err == nil {
-		_, err = io.Copy(io.Discard, pr) // the digest is checked at the stream's end
-	}
-	pr.CloseWithError(err)
-	return rootHash, err
 }
 
 // sparse makes a file of zeros that takes no space.

@@ -143,7 +143,7 @@ func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *s
 	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
 
 	part, err = j.phase(PhaseStage, s.Name, "stage "+s.Name, func() (string, error) {
-		res, err = j.inGuest(ctx, s, g, dir, disks)
+		res, err = j.inGuest(ctx, s, g, dir)
 		return "its outputs are hashed on both sides", err
 	})
 	j.parts = append(j.parts, part)
@@ -247,7 +247,7 @@ func (j *job) guestStage(s *specs.Stage) wire.Stage {
 }
 
 // inGuest proves the seal, runs the stage and takes its outputs into the store.
-func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string, d disks) (*stageResult, error) {
+func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string) (*stageResult, error) {
 	logPath := filepath.Join(dir, "stage.log")
 	logFile, err := os.Create(logPath)
 	if err != nil {
@@ -275,7 +275,7 @@ func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string
 	for _, f := range res.Files {
 		modes[f.Path] = f.Mode
 	}
-	err = provision.ReadOutputs(ctx, d.outputs, res, func(name string, n int64, r io.Reader) (string, error) {
+	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), res, func(name string, n int64, r io.Reader) (string, error) {
 		digest, _, err := j.store.Put(ctx, r, "", n)
 		out.Outputs = append(out.Outputs, stageOutput{Path: name, Digest: digest, Size: n, Mode: modes[name]})
 		return string(digest), err

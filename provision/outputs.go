@@ -7,32 +7,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"os"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
 )
 
-// ReadStream hands every member of the archive s on the raw disk file to each, then compares the SHA-256 of the
-// whole with what the guest said. Only after a nil return may the caller believe what each has seen.
-func ReadStream(ctx context.Context, disk string, s wire.Stream, each func(*tar.Header, io.Reader) error) error {
-	f, err := os.Open(disk)
+// ReadStream hands every member of the archive s on the disk to each, then compares the SHA-256 of the whole with what
+// the guest said. Only after a nil return may the caller believe what each has seen.
+func ReadStream(ctx context.Context, disk Disk, s wire.Stream, each func(*tar.Header, io.Reader) error) error {
+	sum, err := openStream(ctx, disk, s)
 	if err != nil {
-		return fault.New(fault.Host, "read output disk", "%w", err)
+		return err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return fault.New(fault.Host, "read output disk", "%w", err)
-	}
-	if s.Size < 0 || (st.Mode().IsRegular() && s.Size > st.Size()) {
-		return fault.New(fault.Guest, "read output disk", "the guest speaks of %d bytes on a disk of %d",
-			s.Size, st.Size())
-	}
-
-	sum := &summed{ctx: ctx, r: io.LimitReader(f, s.Size), h: sha256.New()}
+	defer sum.Close()
 	walkErr := eachMember(sum, each)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -41,28 +29,10 @@ func ReadStream(ctx context.Context, disk string, s wire.Stream, each func(*tar.
 	if _, err := io.Copy(io.Discard, sum); err != nil {
 		return fault.New(fault.Host, "read output disk", "%w", err)
 	}
-	if err := sum.check(s); err != nil {
+	if err := sum.check(); err != nil {
 		return err
 	}
 	return walkErr
-}
-
-// summed hashes and counts what is read through it, until ctx ends.
-type summed struct {
-	ctx context.Context
-	r   io.Reader
-	h   hash.Hash
-	n   int64
-}
-
-func (s *summed) Read(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := s.r.Read(p)
-	s.h.Write(p[:n])
-	s.n += int64(n)
-	return n, err
 }
 
 func eachMember(r io.Reader, each func(*tar.Header, io.Reader) error) error {
@@ -83,7 +53,7 @@ func eachMember(r io.Reader, each func(*tar.Header, io.Reader) error) error {
 
 // ReadOutputs hands every output of a stage to put, which keeps it and answers with the SHA-256 of what it kept.
 // Names, sizes and hashes must be the guest's, in its order; put's hash must be the same once more.
-func ReadOutputs(ctx context.Context, disk string, res wire.Result,
+func ReadOutputs(ctx context.Context, disk Disk, res wire.Result,
 	put func(name string, size int64, r io.Reader) (sha256 string, err error)) error {
 	for _, want := range res.Files {
 		if err := wire.CheckPath(want.Path); err != nil {

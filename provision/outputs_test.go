@@ -47,18 +47,23 @@ func outputDisk(t *testing.T, members ...tar.Header) (string, wire.Result) {
 	return disk, res
 }
 
+// onDisk is a guest's disk that is a file.
+func onDisk(path string) Disk {
+	return func(context.Context, int64) (io.ReadCloser, error) { return os.Open(path) }
+}
+
 func two() []tar.Header { return []tar.Header{{Name: "a"}, {Name: "b/c"}} }
 
 func TestReadOutputs(t *testing.T) {
 	disk, res := outputDisk(t, two()...)
 	got := map[string]string{}
-	if err := ReadOutputs(t.Context(), disk, res, keep(got)); err != nil {
+	if err := ReadOutputs(t.Context(), onDisk(disk), res, keep(got)); err != nil {
 		t.Fatal(err)
 	}
 	if len(got) != 2 || got["a"] != "content of a" || got["b/c"] != "content of b/c" {
 		t.Errorf("outputs = %v", got)
 	}
-	if err := ReadOutputs(t.Context(), "/nonexistent", wire.Result{}, nil); err != nil {
+	if err := ReadOutputs(t.Context(), onDisk("/nonexistent"), wire.Result{}, nil); err != nil {
 		t.Error("a stage without outputs needs no disk:", err)
 	}
 }
@@ -83,13 +88,13 @@ func TestReadOutputsRefuses(t *testing.T) {
 			r.Files = append(r.Files, wire.File{Path: "d"})
 		}, fault.Guest, `"d" is in the guest's list`},
 		"size of the stream":  {two(), func(_ *testing.T, _ string, r *wire.Result) { r.Stream.Size -= 512 }, fault.Guest, "bytes with SHA-256"},
-		"beyond the disk":     {two(), func(_ *testing.T, _ string, r *wire.Result) { r.Stream.Size = 1 << 40 }, fault.Guest, "on a disk of"},
+		"beyond the disk":     {two(), func(_ *testing.T, _ string, r *wire.Result) { r.Stream.Size = 1 << 40 }, fault.Guest, "the guest wrote 1099511627776"},
 		"negative size":       {two(), func(_ *testing.T, _ string, r *wire.Result) { r.Stream.Size = -1 }, fault.Guest, "-1 bytes"},
 		"path above":          {two(), func(_ *testing.T, _ string, r *wire.Result) { r.Files[0].Path = "../a" }, fault.Guest, `"../a"`},
 		"absolute path":       {[]tar.Header{{Name: "/etc/passwd"}}, nil, fault.Guest, "/etc/passwd"},
 		"symlink":             {link, nil, fault.Guest, "not a regular file"},
 		"no disk":             {two(), func(t *testing.T, disk string, _ *wire.Result) { os.Remove(disk) }, fault.Host, "no such file"},
-		"truncated disk file": {two(), func(t *testing.T, disk string, _ *wire.Result) { os.Truncate(disk, 700) }, fault.Guest, "on a disk of 700"},
+		"truncated disk file": {two(), func(t *testing.T, disk string, _ *wire.Result) { os.Truncate(disk, 700) }, fault.Guest, "the archive on it has 700 bytes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +102,7 @@ func TestReadOutputsRefuses(t *testing.T) {
 			if tt.change != nil {
 				tt.change(t, disk, &res)
 			}
-			wantFault(t, ReadOutputs(t.Context(), disk, res, keep(map[string]string{})), tt.kind, tt.words)
+			wantFault(t, ReadOutputs(t.Context(), onDisk(disk), res, keep(map[string]string{})), tt.kind, tt.words)
 		})
 	}
 }
@@ -117,12 +122,12 @@ func flip(t *testing.T, file string, at int) {
 func TestReadOutputsKeeper(t *testing.T) {
 	disk, res := outputDisk(t, two()...)
 	t.Run("keeps something else", func(t *testing.T) {
-		err := ReadOutputs(t.Context(), disk, res, func(_ string, _ int64, r io.Reader) (string, error) { return sha(nil), nil })
+		err := ReadOutputs(t.Context(), onDisk(disk), res, func(_ string, _ int64, r io.Reader) (string, error) { return sha(nil), nil })
 		wantFault(t, err, fault.Host, "was kept with SHA-256")
 	})
 	t.Run("cannot", func(t *testing.T) {
 		full := errors.New("disk full")
-		err := ReadOutputs(t.Context(), disk, res, func(string, int64, io.Reader) (string, error) { return "", full })
+		err := ReadOutputs(t.Context(), onDisk(disk), res, func(string, int64, io.Reader) (string, error) { return "", full })
 		if !errors.Is(err, full) {
 			t.Error(err)
 		}
@@ -130,7 +135,7 @@ func TestReadOutputsKeeper(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := ReadOutputs(ctx, disk, res, keep(map[string]string{})); !errors.Is(err, context.Canceled) {
+		if err := ReadOutputs(ctx, onDisk(disk), res, keep(map[string]string{})); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
@@ -139,14 +144,14 @@ func TestReadOutputsKeeper(t *testing.T) {
 func TestCopyStream(t *testing.T) {
 	disk, res := outputDisk(t, two()...)
 	var got bytes.Buffer
-	if err := CopyStream(t.Context(), disk, res.Stream, &got); err != nil {
+	if err := CopyStream(t.Context(), onDisk(disk), res.Stream, &got); err != nil {
 		t.Fatal(err)
 	}
 	if sha(got.Bytes()) != res.Stream.SHA256 {
 		t.Error("other bytes")
 	}
 	flip(t, disk, 100)
-	wantFault(t, CopyStream(t.Context(), disk, res.Stream, io.Discard), fault.Guest, "bytes with SHA-256")
+	wantFault(t, CopyStream(t.Context(), onDisk(disk), res.Stream, io.Discard), fault.Guest, "bytes with SHA-256")
 }
 
 // What ended the context is what the user hears of: a watcher of the console knows more than the agent.

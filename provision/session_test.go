@@ -118,7 +118,7 @@ func TestWholePath(t *testing.T) {
 			t.Errorf("measured nothing: %+v", res)
 		}
 		got := map[string]string{}
-		if err := ReadOutputs(t.Context(), g.disk(), res, keep(got)); err != nil {
+		if err := ReadOutputs(t.Context(), onDisk(g.disk()), res, keep(got)); err != nil {
 			t.Fatal(err)
 		}
 		if got["bios.bin"] != "ROM" || got["sub/bios.map"] != "map" || len(got) != 2 {

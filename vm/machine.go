@@ -34,7 +34,8 @@ type Boot struct {
 	ROM     string `json:"rom,omitempty"`     // path of a firmware image, given with -bios
 }
 
-// Disk is a raw image file.
+// Disk is a raw image file of this host. A writable one is mostly holes: they read as zeros, and a backend that copies
+// the file elsewhere copies what lies between them. Its file need not change with what the guest writes: see DiskReader.
 type Disk struct {
 	Serial   string `json:"serial"` // at most 20 bytes; the guest finds the disk by it
 	Path     string `json:"path"`

@@ -42,6 +42,13 @@ type Logger interface {
 	Log(name string) (io.ReadCloser, error)
 }
 
+// DiskReader is a Guest whose writable disks can be read by the host, wherever they lie.
+type DiskReader interface {
+	// OpenDisk reads the first n bytes of a writable disk as the guest has written them, or all of a disk that is
+	// smaller. It may be called until Close, while the machine runs and after it has ended.
+	OpenDisk(ctx context.Context, serial string, n int64) (io.ReadCloser, error)
+}
+
 // ResetCounter is a Guest that knows how often the machine has been reset from inside since power-on.
 type ResetCounter interface{ Resets() int }
 

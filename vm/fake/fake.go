@@ -100,7 +100,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (vm.Guest
 		}
 	}
 	g := &guest{
-		name: m.Name, dir: dir, script: s, console: console,
+		name: m.Name, machine: m, dir: dir, script: s, console: console,
 		ports: map[string]net.Conn{}, stop: make(chan struct{}), gone: make(chan struct{}),
 	}
 	for _, p := range m.Ports {
@@ -123,6 +123,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (vm.Guest
 
 type guest struct {
 	name    string
+	machine vm.Machine
 	dir     string
 	script  Script
 	console *os.File
@@ -219,6 +220,10 @@ func (g *guest) Log(name string) (io.ReadCloser, error) {
 		return nil, fault.New(fault.Usage, "log "+name, "no such log")
 	}
 	return vm.Follow(filepath.Join(g.dir, name+".log"), g.gone)
+}
+
+func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadCloser, error) {
+	return g.machine.OpenDisk(serial, n)
 }
 
 func (g *guest) Wait() error {

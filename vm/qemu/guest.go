@@ -20,6 +20,7 @@ import (
 // guest is a running QEMU.
 type guest struct {
 	name    string
+	machine vm.Machine
 	dir     string
 	folder  *os.File // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
 	command string   // for a person
@@ -47,6 +48,7 @@ var (
 	_ vm.Logger       = (*guest)(nil)
 	_ vm.ResetCounter = (*guest)(nil)
 	_ vm.Ender        = (*guest)(nil)
+	_ vm.DiskReader   = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.
@@ -231,6 +233,11 @@ func (g *guest) Log(name string) (io.ReadCloser, error) {
 
 // CommandLine starts the same machine in a shell, with the console on the terminal.
 func (g *guest) CommandLine() string { return g.command }
+
+// OpenDisk reads the disk's file: QEMU writes there through the host's page cache.
+func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadCloser, error) {
+	return g.machine.OpenDisk(serial, n)
+}
 
 // PID is QEMU's process id.
 func (g *guest) PID() int { return g.process.PID }

@@ -80,6 +80,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 	}
 	g := &guest{
 		name:    m.Name,
+		machine: m,
 		dir:     dir,
 		command: fmt.Sprintf("cd %s && %s", Quote([]string{dir}), Quote(append([]string{binary}, byHand...))),
 		hasOS:   m.Boot.Kernel != "",

@@ -44,6 +44,7 @@ func Conformance(t *testing.T, s Suite) {
 	t.Run("close ends a hanging machine, twice", s.closes)
 	t.Run("the context's end is the machine's end", s.cancelled)
 	t.Run("a bad machine does not start", s.refused)
+	t.Run("a writable disk can be read", s.disk)
 	if s.Echo != nil {
 		t.Run("a port carries bytes both ways", s.echo)
 	}
@@ -214,6 +215,65 @@ func (s Suite) cancelled(t *testing.T) {
 	if err := await(t, "wait", g.Wait); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait: %v, want context.Canceled", err)
 	}
+}
+
+// disk reads a disk while the machine runs and after it has ended. A ROM of a few bytes does not write to it: that what a
+// guest wrote comes back is for the tests of whole builds to show.
+func (s Suite) disk(t *testing.T) {
+	const size = 1 << 20
+	dir := t.TempDir()
+	want := []byte(strings.Repeat("what the disk began with. ", 10000))
+	m := s.Machine(t, dir, line, Hang)
+	for _, d := range []vm.Disk{{Serial: "mine"}, {Serial: "sealed", ReadOnly: true}} {
+		d.Bus, d.Path = vm.BusVirtio, filepath.Join(dir, d.Serial+".img")
+		if err := os.WriteFile(d.Path, want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(d.Path, size); err != nil { // the rest is a hole
+			t.Fatal(err)
+		}
+		m.Disks = append(m.Disks, d)
+	}
+	g := s.boot(t.Context(), t, m, dir)
+	r, ok := g.(vm.DiskReader)
+	if !ok {
+		t.Fatal("the guest is no vm.DiskReader")
+	}
+	untilLine(t, g)
+	want = append(want, make([]byte, size-len(want))...)
+	for _, n := range []int64{0, 1, 5000, size, size + 512} {
+		if got := s.head(t, r, "mine", n); string(got) != string(want[:min(n, size)]) {
+			t.Errorf("the first %d bytes: %d others came", n, len(got))
+		}
+	}
+	for _, serial := range []string{"sealed", "nosuch"} {
+		if _, err := r.OpenDisk(t.Context(), serial, 1); fault.KindOf(err) != fault.Usage {
+			t.Errorf("open disk %s: %v, want a usage fault", serial, err)
+		}
+	}
+	s.Kill(t, g)
+	_ = await(t, "wait", g.Wait)
+	if got := s.head(t, r, "mine", 5000); string(got) != string(want[:5000]) {
+		t.Errorf("after the machine's end: %d other bytes came", len(got))
+	}
+}
+
+// head reads the first n bytes of a disk, bounded in time.
+func (s Suite) head(t *testing.T, g vm.DiskReader, serial string, n int64) []byte {
+	t.Helper()
+	return await(t, "disk "+serial, func() []byte {
+		r, err := g.OpenDisk(t.Context(), serial, n)
+		if err != nil {
+			t.Errorf("open disk: %v", err)
+			return nil
+		}
+		defer r.Close()
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Errorf("read disk: %v", err)
+		}
+		return b
+	})
 }
 
 func (s Suite) refused(t *testing.T) {
