@@ -34,6 +34,21 @@ type Guest interface {
 	Close() error
 }
 
+// Saver is a Guest whose state can be kept: memory, processors and devices, and nothing that its disks hold. Sandboxed
+// and remote machines differ in what they can hand out, so not every Guest is one.
+type Saver interface {
+	// Save stops the machine for good and writes its state to w. What is left to do with the Guest is to Close it.
+	Save(ctx context.Context, w io.Writer) error
+}
+
+// Restorer is a Backend that can start a machine in the middle of its life.
+type Restorer interface {
+	// Restore is Start with a state that a Saver wrote in place of power-on. m must be the machine that was saved in
+	// all but its name, the paths of its files and the contents of those disks that the guest had not opened; state is
+	// read to its end before Restore returns. A state that does not fit, or is damaged, is an error of kind Host.
+	Restore(ctx context.Context, m Machine, dir string, state io.Reader) (Guest, error)
+}
+
 // Explainer is a Guest that can say how to start the same machine by hand.
 type Explainer interface{ CommandLine() string }
 
