@@ -35,13 +35,15 @@ const sshPort = "belljar.ssh"
 // booted is a guest whose agent answers.
 type booted struct {
 	*provision.Session
-	guest  vm.Guest
-	dir    string
-	parent context.Context // the caller's
-	ctx    context.Context // ends when the guest does, with the reason as its cause
-	stop   context.CancelCauseFunc
-	watch  chan struct{}              // closed when the console's watcher is done
-	bad    atomic.Pointer[corruption] // what its kernel found wrong with the root; nil: nothing
+	guest   vm.Guest
+	dir     string
+	parent  context.Context // the caller's
+	ctx     context.Context // ends when the guest does, with the reason as its cause
+	stop    context.CancelCauseFunc
+	watch   chan struct{}              // closed when the console's watcher is done
+	bad     atomic.Pointer[corruption] // what its kernel found wrong with the root; nil: nothing
+	trail   *trail                     // when it got how far
+	cmdline string                     // its kernel's
 }
 
 // boot starts a guest with these disks and brings it to where stages can run.
@@ -64,13 +66,18 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	if err := h.backend.Preflight(ctx, m); err != nil {
 		return nil, err
 	}
+	trail := newTrail()
 	guest, err := h.backend.Start(ctx, m, dir)
 	if err != nil {
 		return nil, err
 	}
-	g := &booted{guest: guest, dir: dir, parent: ctx, watch: make(chan struct{})}
+	trail.add(MarkRunning)
+	g := &booted{guest: guest, dir: dir, parent: ctx, watch: make(chan struct{}), trail: trail, cmdline: m.Boot.Cmdline}
 	g.ctx, g.stop = context.WithCancelCause(ctx)
-	go g.watchConsole(func(line string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line}) })
+	go g.watchConsole(func(line string) {
+		trail.line(line)
+		h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line})
+	})
 	defer func() {
 		if err != nil {
 			err = g.explain(err)
@@ -87,11 +94,15 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 		Timeout:  deadline,
 		Progress: func(text string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: text}) },
 		// From the first moment: a guest was seen to stand still with the push of its agent half-way.
-		Connected: g.pulse,
+		Connected: func(ping func(context.Context) error) {
+			trail.add(MarkSSH)
+			g.pulse(ping)
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	trail.add(MarkAgent)
 	return g, nil
 }
 

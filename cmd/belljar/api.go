@@ -23,6 +23,7 @@ type api struct {
 	clean     func(context.Context, pipeline.Config, pipeline.CleanOptions) (*pipeline.CleanResult, error)
 
 	imageBuild   func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.ImageResult, error)
+	imageBoot    func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.BootResult, error)
 	imageLayer   func(context.Context, pipeline.Config, pipeline.LayerOptions) (*pipeline.LayerResult, error)
 	images       func(pipeline.Config) ([]pipeline.ImageInfo, error)
 	imageList    func(ctx context.Context, cfg pipeline.Config, ref pipeline.ImageRef, path string, recursive bool) ([]pipeline.ImageFile, error)
@@ -50,6 +51,7 @@ func defaultAPI() api {
 		clean:     pipeline.Clean,
 
 		imageBuild:   pipeline.ImageBuild,
+		imageBoot:    pipeline.ImageBoot,
 		imageLayer:   pipeline.Layer,
 		images:       pipeline.Images,
 		imageList:    pipeline.ImageList,

@@ -96,6 +96,7 @@ var exitsOf = map[string][]int{
 	"clean":  {exitInput, exitHost},
 
 	"image build":   {exitInput, exitHost, exitGuest},
+	"image boot":    {exitInput, exitHost, exitGuest},
 	"image layer":   {exitInput, exitHost},
 	"image ls":      {exitInput, exitHost},
 	"image inspect": {exitInput, exitHost, exitDiffers},

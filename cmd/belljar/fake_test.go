@@ -127,6 +127,12 @@ func fakeAPI(scenario string, pace time.Duration) api {
 			r.Took = 80 * time.Second
 			return r, err
 		},
+		imageBoot: func(_ context.Context, _ pipeline.Config, o pipeline.BuildOptions) (*pipeline.BootResult, error) {
+			return &pipeline.BootResult{
+				Run: fakeRun.ID, Spec: o.Spec, Guest: "debian-bookworm-x86_64", Accel: "tcg", Took: 3500 * time.Millisecond,
+				Marks: []pipeline.Mark{{Name: pipeline.MarkInit, At: 2 * time.Second}, {Name: pipeline.MarkAgent, At: 3500 * time.Millisecond}},
+			}, err
+		},
 		imageLayer: func(_ context.Context, _ pipeline.Config, o pipeline.LayerOptions) (*pipeline.LayerResult, error) {
 			return &pipeline.LayerResult{
 				Guest: "debian-bookworm-x86_64", Packages: 145, Ready: 69, Path: o.Out, Size: 353370112, Took: 4 * time.Second,

@@ -18,7 +18,7 @@ func newImage(e *env) *cobra.Command {
 	}
 	c.AddCommand(
 		newImageBuild(e), newImageLayer(e), newImageLs(e), newImageInspect(e), newImageCat(e), newImageDiff(e),
-		newImageExport(e),
+		newImageExport(e), newImageBoot(e),
 	)
 	return c
 }

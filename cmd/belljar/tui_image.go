@@ -31,6 +31,24 @@ func (p *printer) imageBuilt(r *pipeline.ImageResult) {
 	p.parts(r.Parts, r.Took)
 }
 
+// markTexts say what a guest has come to at a mark.
+var markTexts = map[string]string{
+	pipeline.MarkRunning: "the emulator runs",
+	pipeline.MarkInit:    "the initramfs says its first line",
+	pipeline.MarkRoot:    "the root is laid out",
+	pipeline.MarkServing: "sshd is started",
+	pipeline.MarkSSH:     "SSH stands",
+	pipeline.MarkAgent:   "the agent answers",
+}
+
+func (p *printer) imageBooted(r *pipeline.BootResult) {
+	p.coloured(bold, "boot", "  %s, under %s", r.Guest, r.Accel)
+	for _, m := range r.Marks {
+		p.line("  %6.2f s  %s", m.At.Seconds(), markTexts[m.Name])
+	}
+	p.line("run %s", r.Run)
+}
+
 func (p *printer) imageLayered(r *pipeline.LayerResult) {
 	p.coloured(bold, "layer", "  %s", r.Guest)
 	if r.Path != "" {
