@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 const usage = `usage: agent serve          speak with the host on stdin and stdout
@@ -48,6 +49,7 @@ type jar struct {
 	inputs string              // where the input disk is mounted
 	tmp    []string            // emptied before every stage
 	disks  string              // a folder of plain files in place of disks; empty: look in /sys/block
+	ready  string              // the file that says that the disks are mounted; empty: they are
 	user   *syscall.Credential // who runs the stages; nil: whoever runs the agent
 	power  func() error        // ends the machine
 }
@@ -69,9 +71,26 @@ func thisJar() (*jar, error) {
 	}
 	return &jar{
 		state: "/belljar", build: "/build", inputs: "/inputs", tmp: []string{"/tmp", "/var/tmp", "/dev/shm"},
+		ready: "/belljar/ready",
 		user:  guestUser(),
 		power: powerOff,
 	}, nil
+}
+
+// readyTimeout is how long the disks may take to be mounted: on an idle machine it is done before anybody asks.
+const readyTimeout = 50 * time.Second
+
+// await waits for the disks. Process 1 mounts them beside the start of sshd, and powers off if it cannot.
+func (j *jar) await(limit time.Duration) error {
+	for deadline := time.Now().Add(limit); j.ready != ""; time.Sleep(5 * time.Millisecond) {
+		switch _, err := os.Stat(j.ready); {
+		case err == nil:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("the guest's disks are not mounted after %s: %w", limit, err)
+		}
+	}
+	return nil
 }
 
 // guestUser is build by number: a half-configured guest has no passwd entry to look it up in.

@@ -38,6 +38,9 @@ func serve(j *jar, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := j.await(readyTimeout); err != nil {
+		return err
+	}
 	if err := s.w.Write(&wire.Message{Kind: wire.KindHello, Hello: hello}); err != nil {
 		return err
 	}

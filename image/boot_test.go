@@ -19,6 +19,7 @@ import (
 const standIn = `#!/belljar/bin/busybox sh
 exec >/dev/console 2>&1
 B=/belljar/bin/busybox
+until [ -e /belljar/ready ]; do $B sleep 0.1; done
 echo "seen: key $($B cat /belljar/ssh_host_ed25519_key)"
 echo "seen: input $($B cat /inputs/sources/hello/world.txt) $($B stat -c '%u:%g %a' /inputs/sources/hello/world.txt)"
 echo "seen: scratch $($B stat -c '%u:%g' /build) $($B grep ' /build ' /proc/mounts | $B cut -d' ' -f3)"

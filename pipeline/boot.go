@@ -92,6 +92,7 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	dial := func(ctx context.Context) (net.Conn, error) { return guest.Dial(ctx, sshPort) }
 	g.Session, err = provision.Open(g.ctx, dial, keys, m.Arch, provision.Options{
 		Timeout:  deadline,
+		Placed:   true, // see bundle: it came with the initramfs
 		Progress: func(text string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: text}) },
 		// From the first moment: a guest was seen to stand still with the push of its agent half-way.
 		Connected: func(ping func(context.Context) error) {

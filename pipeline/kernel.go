@@ -137,6 +137,11 @@ func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGues
 	if err != nil {
 		return nil, err
 	}
+	agent, _, err := provision.Agent(g.Arch)
+	if err != nil {
+		return nil, err
+	}
+	config.Agent = initramfs.Bytes("", 0, agent)
 	b.Kernel, b.Release = k.Boot, k.Release
 	if b.Initramfs, err = h.putStream(ctx, func(w io.Writer) error { return initramfs.Build(w, config) }); err != nil {
 		return nil, err
@@ -163,8 +168,12 @@ func bundleKey(g *specs.Guest, lg *specs.LockedGuest) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	_, agent, err := provision.Agent(g.Arch)
+	if err != nil {
+		return "", err
+	}
 	return identity([]any{
-		"bundle", initramfs.Recipe(), kernelKey(kernel), busybox.SHA256, mapper, g.Clock.Unix(),
+		"bundle", initramfs.Recipe(), kernelKey(kernel), busybox.SHA256, mapper, agent, g.Clock.Unix(),
 	}), nil
 }
 

@@ -23,7 +23,8 @@ type Options struct {
 	Progress func(text string) // what is going on, for whoever watches; may be nil
 	User     string            // to log in as; default root
 	Dir      string            // the guest's folder for the agent; default /belljar
-	Agent    []byte            // pushed instead of the embedded one
+	Agent    []byte            // instead of the embedded one
+	Placed   bool              // the agent lies in Dir already: it is not pushed, and its digest is checked all the same
 	// Connected is called in a goroutine of its own as soon as SSH stands, before the agent is pushed, with a way to ask
 	// the guest for a sign of life; it goes beside whatever else is done there. May be nil.
 	Connected func(ping func(context.Context) error)
@@ -179,12 +180,14 @@ func hostKeyError(err error) error {
 	return nil
 }
 
-// start pushes the agent, starts it and checks who answers.
+// start pushes the agent if it is not there, starts it and checks who answers.
 func start(client *ssh.Client, bin []byte, opts Options) (*Session, error) {
 	path := strings.TrimSuffix(opts.Dir, "/") + "/agent"
-	opts.Progress(fmt.Sprintf("pushing the guest-agent (%d KiB)", len(bin)>>10))
-	if err := push(client, bin, path); err != nil {
-		return nil, err
+	if !opts.Placed {
+		opts.Progress(fmt.Sprintf("pushing the guest-agent (%d KiB)", len(bin)>>10))
+		if err := push(client, bin, path); err != nil {
+			return nil, err
+		}
 	}
 	opts.Progress("starting the guest-agent")
 	s, err := launch(client, path)
@@ -260,7 +263,7 @@ func (s *Session) greet(digest string) error {
 			"it speaks protocol %d, this belljar speaks %d", h.Protocol, wire.Protocol).
 			WithRemedy("run 'make' so that belljar and its agents come from the same source")
 	case h.AgentSHA256 != digest:
-		return fault.New(fault.Guest, "start agent", "its SHA-256 is %s, pushed was %s", h.AgentSHA256, digest)
+		return fault.New(fault.Guest, "start agent", "its SHA-256 is %s, this belljar's is %s", h.AgentSHA256, digest)
 	default:
 		s.Hello = *h
 		return nil

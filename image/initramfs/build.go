@@ -40,10 +40,11 @@ func Bytes(name string, mode uint32, data []byte) File {
 	}}
 }
 
-// Config is what an initramfs is made of. Of busybox and mapper, Name and Mode do not matter.
+// Config is what an initramfs is made of. Of busybox, mapper and agent, Name and Mode do not matter.
 type Config struct {
 	Busybox File      // the static busybox binary
 	Mapper  File      // guest-agent/mapper for the guest's architecture; without it there is no dm-verity
+	Agent   File      // the guest-agent, which comes to lie in /belljar; not in what boots by itself
 	Modules []File    // kernel modules (.ko, not compressed), in the order in which they must be loaded
 	Drivers []File    // more modules, loaded after them, of which any may find nothing to do: for what boots by itself
 	Clock   time.Time // mtime of every file
@@ -61,7 +62,13 @@ func Build(w io.Writer, c Config) error {
 		c.Mapper.Name, c.Mapper.Mode = "bin/mapper", 0o755
 		files = append(files, c.Mapper)
 	}
-	files = append(files, modules("modules/order", c.Modules)...)
+	if c.Agent.Open != nil {
+		c.Agent.Name, c.Agent.Mode = "agent", 0o755
+		files = append(files, c.Agent)
+	}
+	late := lateFrom(c.Modules)
+	files = append(files, modules("modules/order", c.Modules[:late])...)
+	files = append(files, modules("modules/late", c.Modules[late:])...)
 	if len(c.Drivers) > 0 {
 		files = append(files, modules("modules/drivers", c.Drivers)...)
 	}
@@ -71,6 +78,20 @@ func Build(w io.Writer, c Config) error {
 		links["bin/"+a] = "busybox"
 	}
 	return write(w, c.Clock, dirs, links, files)
+}
+
+// lateFrom is where in the order of loading those modules begin that the root can be laid out without.
+func lateFrom(all []File) int {
+	late := 0
+	for i, m := range all {
+		if slices.Contains(forRoot, ModuleName(m.Name)) {
+			late = i + 1
+		}
+	}
+	if late == 0 {
+		return len(all)
+	}
+	return late
 }
 
 // modules are the files of these modules, and the list that init reads.

@@ -58,6 +58,39 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// What the root is laid out with is loaded first; the rest, which may be loaded beside other work, stands in a list of
+// its own. The agent is there for those who ask for it.
+func TestLateModulesAndAgent(t *testing.T) {
+	c := config()
+	c.Agent = Bytes("", 0, []byte("agent"))
+	c.Modules = nil
+	for _, name := range []string{"virtio.ko", "virtio_pci.ko", "dm-verity.ko", "jbd2.ko", "ext4.ko"} {
+		c.Modules = append(c.Modules, Bytes(name, 0, []byte("m")))
+	}
+	var b bytes.Buffer
+	if err := Build(&b, c); err != nil {
+		t.Fatal(err)
+	}
+	items, err := readAll(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]item{}
+	for _, it := range items {
+		got[it.Name] = it
+	}
+	for name, want := range map[string]string{
+		"modules/order": "virtio.ko\nvirtio_pci.ko\ndm-verity.ko\n", "modules/late": "jbd2.ko\next4.ko\n", "agent": "agent",
+	} {
+		if got[name].Data != want {
+			t.Errorf("%s is %q, want %q", name, got[name].Data, want)
+		}
+	}
+	if got["agent"].Mode != TypeFile|0o755 {
+		t.Errorf("the agent has mode %o", got["agent"].Mode)
+	}
+}
+
 // Every command that init calls must be in the archive: in there is nothing else.
 func TestInitHasItsCommands(t *testing.T) {
 	have := map[string]bool{}

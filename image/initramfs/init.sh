@@ -15,10 +15,17 @@ try mount -t devtmpfs -o mode=755 dev /dev
 read -r up _ </proc/uptime
 say "kernel $(uname -r) after $up s"
 
-while read -r ko; do try insmod "/modules/$ko"; done </modules/order
-# Drivers for hardware that may not be here are there only in what boots by itself.
+load() { while read -r ko; do try insmod "/modules/$ko"; done <"$1"; }
+load /modules/order
+# What is not needed to find the root is loaded beside the work that follows. Drivers for hardware that may not be here
+# are there only in what boots by itself.
+late=''
 if [ -e /modules/drivers ]; then
+	load /modules/late
 	while read -r ko; do insmod "/modules/$ko" || say "$ko does not load"; done </modules/drivers
+else
+	load /modules/late &
+	late=$!
 fi
 
 # What the command line says: belljar.disks=root,inputs,… are the serials of the disks to wait for, the root's among
@@ -104,6 +111,7 @@ try mount -t erofs -o ro "/dev/$part" /belljar/lower
 ov=lowerdir=/belljar/lower,upperdir=/belljar/overlay/upper,workdir=/belljar/overlay/work
 try mount -t overlay -o "$ov,redirect_dir=off,metacopy=off,index=off,xino=off" root /root
 [ -d /run-files ] && cp -a /run-files/. /belljar/
+[ -e /agent ] && cp -a /agent /belljar/agent
 cp -a /bin /belljar/bin
 cp -a /pid1 /belljar/init
 try mount --move /belljar /root/belljar
@@ -118,19 +126,10 @@ try mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm
 try mount -t tmpfs -o mode=755,nosuid,nodev run run
 try mount -t tmpfs -o mode=1777,nosuid,nodev,size=75% tmp tmp
 
-if [ -n "$inputs" ]; then
-	try mount -t erofs -o ro,nosuid,nodev "dev/$inputs" inputs
-fi
-if [ -n "$scratch" ]; then
-	try mount -t ext4 -o noatime,nosuid,nodev,barrier=0 "dev/$scratch" build
-else
-	try mount -t tmpfs -o mode=755,nosuid,nodev,size=75% build build
-fi
-mkdir -p build/home
-chown 1000:1000 build build/home
 say "root $root${verity:+ (dm-verity)}, inputs ${inputs:-none}, scratch ${scratch:-tmpfs}, outputs ${outputs:-none}"
 
 echo belljar >proc/sys/kernel/hostname
 ip link set lo up
-exec switch_root /root /belljar/bin/busybox sh /belljar/init $mode
+[ -z "$late" ] || wait "$late"
+exec switch_root /root /belljar/bin/busybox sh /belljar/init $mode "$inputs" "$scratch"
 fatal "switch_root"

@@ -1,6 +1,7 @@
-# Process 1 of the guest (busybox sh, on the tmpfs /belljar): serves SSH on the virtio-serial port belljar.ssh, or,
-# called with 'console', gives a person a shell; reaps what nobody waits for, and powers off when /belljar/poweroff
-# appears, on SIGTERM, and on SIGUSR2, which is how busybox's poweroff asks for it.
+# Process 1 of the guest (busybox sh, on the tmpfs /belljar), called with MODE INPUTS SCRATCH, the last two disks or
+# empty: serves SSH on the virtio-serial port belljar.ssh, or, in mode 'console', gives a person a shell; reaps what
+# nobody waits for, and powers off when /belljar/poweroff appears, on SIGTERM, and on SIGUSR2, which is how busybox's
+# poweroff asks for it.
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/belljar/bin LC_ALL=C.UTF-8 TZ=UTC
 B=/belljar/bin/busybox
 umask 022
@@ -12,14 +13,30 @@ trap off TERM USR2
 
 # In the first layer nothing is configured, and sshd refuses to work without its user. These lines go to the upper
 # layer; configuring the image takes them out again before openssh-server's own postinst adds the user.
-user() { $B grep -q "^$1:" /etc/passwd || echo "$1:*:$2:$3::$4:$5" >>/etc/passwd; }
-user sshd 100 65534 /run/sshd /usr/sbin/nologin
-user build 1000 1000 /build/home /bin/sh
-$B grep -q '^build:' /etc/group || echo 'build:*:1000:' >>/etc/group
+there=" $($B grep -oE '^(sshd|build):' /etc/passwd /etc/group) "
+case $there in *passwd:sshd:*) ;; *) echo 'sshd:*:100:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd ;; esac
+case $there in *passwd:build:*) ;; *) echo 'build:*:1000:1000::/build/home:/bin/sh' >>/etc/passwd ;; esac
+case $there in *group:build:*) ;; *) echo 'build:*:1000:' >>/etc/group ;; esac
 $B mkdir -p -m 755 /run/sshd /run/lock
+
+# The disks of this run alone. The agent waits for /belljar/ready before it says that it is there.
+disks() { # INPUTS SCRATCH
+	if [ -n "$1" ]; then
+		$B mount -t erofs -o ro,nosuid,nodev "/dev/$1" /inputs || fatal "mount of the inputs on $1"
+	fi
+	if [ -n "$2" ]; then
+		$B mount -t ext4 -o noatime,nosuid,nodev,barrier=0 "/dev/$2" /build || fatal "mount of the scratch disk $2"
+	else
+		$B mount -t tmpfs -o mode=755,nosuid,nodev,size=75% build /build || fatal "mount of /build"
+	fi
+	$B mkdir -p /build/home
+	$B chown 1000:1000 /build /build/home || fatal "owner of /build"
+	: >/belljar/ready
+}
 
 # On an exported disk: nobody has put keys into it. A shell that ends is followed by the next.
 if [ "$1" = console ]; then
+	disks "$2" "$3"
 	export HOME=/root USER=root LOGNAME=root TERM="${TERM:-vt102}"
 	cd /root || cd /
 	for sh in /bin/bash /bin/sh /belljar/bin/sh; do
@@ -43,13 +60,16 @@ if [ "$1" = console ]; then
 fi
 
 [ -e /belljar/ssh_host_ed25519_key ] || fatal "no host key: the initramfs has no run files"
-$B chmod 600 /belljar/ssh_host_ed25519_key
+# Beside sshd's start: neither waits for the other.
+disks "$2" "$3" &
 
 port=
 tries=100
 while [ -z "$port" ]; do
 	for p in /sys/class/virtio-ports/*; do
-		[ -e "$p/name" ] && [ "$($B cat "$p/name")" = belljar.ssh ] && port=/dev/${p##*/}
+		name=
+		[ -e "$p/name" ] && read -r name <"$p/name"
+		[ "$name" = belljar.ssh ] && port=/dev/${p##*/}
 	done
 	tries=$((tries - 1))
 	[ $tries -gt 0 ] || fatal "no virtio-serial port named belljar.ssh"
