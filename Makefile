@@ -13,7 +13,7 @@ AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go) go.mod go.sum
 MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
 
 .PHONY: run build test test-store test-all check lint setup setup-test setup-truth generate golden clean help FORCE \
-	bench bench-image image-truth closure reproducible export-try fuzz
+	bench bench-image bench-boot image-truth closure reproducible export-try fuzz
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
 	./bin/belljar build seabios
@@ -69,6 +69,9 @@ test-all: test ## all that, and the slow extras
 
 bench: setup build ## times builds without an image, with one, and with nothing changed
 	bench/build.sh
+
+bench-boot: setup-truth build ## times a guest's boot against plain QEMU's and debvm's
+	bench/boot.sh
 
 bench-image: setup-truth build ## times the image of a guest against mmdebstrap's of the same packages
 	bench/image.sh

@@ -353,7 +353,7 @@ func TestCloseEndsStage(t *testing.T) {
 func TestAgentLost(t *testing.T) {
 	t.Run("agent killed", func(t *testing.T) {
 		g := newGuest(t)
-		_, err := g.open().Run(t.Context(), g.stage("echo last words; sleep 0.2; kill -9 $PPID; sleep 1000"), nil)
+		_, err := g.open().Run(t.Context(), g.stage("echo last words; sleep 0.2; kill -9 $PPID; sleep 1"), nil)
 		wantFault(t, err, fault.Guest, "stage rom", "guest-agent: lost", "signal KILL", "last words")
 	})
 	t.Run("connection cut", func(t *testing.T) {
