@@ -33,7 +33,7 @@ func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err
 			return res, err
 		}
 	}
-	if j.run, err = h.runs.Create(ctx, "build "+p.loaded.Spec.Name); err != nil {
+	if j.run, err = h.newRun(ctx, "build "+p.loaded.Spec.Name); err != nil {
 		return nil, err
 	}
 	h.followPhases(j.run)
@@ -197,7 +197,7 @@ func (j *job) quarantine(ctx context.Context) (map[string]string, error) {
 // handOver moves the artifacts out of quarantine, writes the record beside them, and remembers the build.
 func (j *job) handOver(ctx context.Context, files map[string]string) (*BuildResult, error) {
 	start := time.Now()
-	rec, err := j.record()
+	rec, err := j.record(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (h *house) checkKVM(ctx context.Context, l *specs.Loaded) (Check, error) {
 	if reason, remedy := vm.KVMAccess(); reason != "" {
 		return Check{Name: "kvm", State: CheckWarn, Text: reason + slow, Remedy: remedy}, nil
 	}
-	run, err := h.runs.Create(ctx, "doctor")
+	run, err := h.newRun(ctx, "doctor")
 	if err != nil {
 		return Check{}, err
 	}

@@ -28,12 +28,6 @@ type house struct {
 	keyring func() (*debian.Keys, error)
 }
 
-// backend makes machines, and says which emulator it makes them with.
-type backend interface {
-	vm.Backend
-	Version(ctx context.Context, arch string) (string, error)
-}
-
 // open makes the folders that are missing and sweeps what dead runs left.
 func open(cfg Config) (*house, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {

@@ -108,7 +108,7 @@ func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult
 		}
 		h.report(Event{Kind: Warning, Text: err.Error() + "; making it again"})
 	}
-	if j.run, err = h.runs.Create(ctx, "image build "+p.loaded.Spec.Name); err != nil {
+	if j.run, err = h.newRun(ctx, "image build "+p.loaded.Spec.Name); err != nil {
 		return nil, err
 	}
 	res.Run = j.run.ID()

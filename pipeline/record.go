@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"time"
 
 	"github.com/belljar/belljar/fault"
@@ -9,7 +10,11 @@ import (
 )
 
 // record says what was built, from what, where and how it booted.
-func (j *job) record() (*verify.Record, error) {
+func (j *job) record(ctx context.Context) (*verify.Record, error) {
+	ran, err := j.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p := j.plan
 	b := verify.Build{
 		RunID: j.run.ID(), BelljarVersion: j.Version, QEMUVersion: j.qemu, Started: j.started, Finished: time.Now(),
@@ -27,7 +32,7 @@ func (j *job) record() (*verify.Record, error) {
 			{Name: "initramfs", SHA256: string(j.bundle.Initramfs)},
 		},
 		Agent: verify.Input{Name: "guest-agent", SHA256: j.agent},
-		Host:  thisHost(),
+		Host:  thisHost(), Backend: ran,
 		Accel: verify.Accel{Name: string(j.decision.Accel), Reason: j.decision.Reason},
 	}
 	for _, lp := range p.locked.Packages {

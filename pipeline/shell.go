@@ -28,7 +28,7 @@ func Shell(ctx context.Context, cfg Config, o BuildOptions, in io.Reader, out io
 	if err != nil {
 		return err
 	}
-	if j.run, err = h.runs.Create(ctx, "shell "+p.loaded.Spec.Name); err != nil {
+	if j.run, err = h.newRun(ctx, "shell "+p.loaded.Spec.Name); err != nil {
 		return err
 	}
 	h.followPhases(j.run)

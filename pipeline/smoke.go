@@ -40,7 +40,7 @@ func Smoke(ctx context.Context, cfg Config, o SmokeOptions) (_ []Verdict, err er
 	if _, err := os.Stat(o.ROM); err != nil {
 		return nil, fault.New(fault.Input, "read ROM", "%w", err)
 	}
-	run, err := h.runs.Create(ctx, "smoke "+loaded.Spec.Name)
+	run, err := h.newRun(ctx, "smoke "+loaded.Spec.Name)
 	if err != nil {
 		return nil, err
 	}

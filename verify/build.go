@@ -28,12 +28,13 @@ type Build struct {
 	Stages    []BuildStage
 	Artifacts []Input
 
-	Host   Host
-	Accel  Accel
-	Seal   json.RawMessage // the agent's seal probe
-	Smoke  []Smoke
-	Timing []Timing
-	Logs   []Input
+	Host    Host
+	Backend Backend
+	Accel   Accel
+	Seal    json.RawMessage // the agent's seal probe
+	Smoke   []Smoke
+	Timing  []Timing
+	Logs    []Input
 }
 
 // Input is a file that took part: its name, a URI for it (PackageURL, or where it may be had), its digest and, when
@@ -83,7 +84,7 @@ func NewRecord(b Build) *Record {
 			},
 			BuildEvidence: BuildEvidence{Image: resources(b.Image), Agent: resource(b.Agent), Stages: stages(b.Stages)},
 			RunEvidence: RunEvidence{
-				Host: b.Host, Accel: b.Accel, Seal: seal(b.Seal), Stages: stageRuns(b.Stages),
+				Host: b.Host, Backend: b.Backend, Accel: b.Accel, Seal: seal(b.Seal), Stages: stageRuns(b.Stages),
 				Smoke: smokes(b.Smoke), Timing: append([]Timing{}, b.Timing...),
 			},
 		},

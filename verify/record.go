@@ -111,12 +111,13 @@ type Stage struct {
 
 // RunEvidence is what this one run saw. It differs between hosts and between runs.
 type RunEvidence struct {
-	Host   Host            `json:"host"`
-	Accel  Accel           `json:"accelerator"`
-	Seal   json.RawMessage `json:"seal"` // the agent's own words on what it found when it looked for a way out
-	Stages []StageRun      `json:"stages"`
-	Smoke  []Smoke         `json:"smoke"`
-	Timing []Timing        `json:"timing"` // in the order of the work
+	Host    Host            `json:"host"`
+	Backend Backend         `json:"backend"`
+	Accel   Accel           `json:"accelerator"`
+	Seal    json.RawMessage `json:"seal"` // the agent's own words on what it found when it looked for a way out
+	Stages  []StageRun      `json:"stages"`
+	Smoke   []Smoke         `json:"smoke"`
+	Timing  []Timing        `json:"timing"` // in the order of the work
 }
 
 // Host is the machine that Belljar ran on.
@@ -126,6 +127,15 @@ type Host struct {
 	CPUs   int    `json:"cpus"`             // count
 	Distro string `json:"distro,omitempty"` // PRETTY_NAME of os-release(5)
 	Kernel string `json:"kernel,omitempty"` // uname -r
+}
+
+// Backend is what ran the machines. It holds no address and no name: records are handed on.
+type Backend struct {
+	Name      string `json:"name"`                // qemu: processes on the host above; libvirt: domains of a libvirtd
+	Version   string `json:"version,omitempty"`   // of libvirt
+	Transport string `json:"transport,omitempty"` // how libvirt was reached: unix, tcp, tls or ssh
+	Arch      string `json:"arch,omitempty"`      // of libvirt's host, as uname -m has it
+	CPUs      int    `json:"cpus,omitempty"`      // of libvirt's host: count
 }
 
 // Accel is the accelerator of the build's guest and the reason for it.

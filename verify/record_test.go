@@ -54,6 +54,7 @@ func sample() Build {
 		}},
 		Artifacts: []Input{rom},
 		Host:      Host{OS: "linux", Arch: "amd64", CPUs: 2, Distro: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0-26-amd64"},
+		Backend:   Backend{Name: "libvirt", Version: "9.0.0", Transport: "ssh", Arch: "x86_64", CPUs: 8},
 		Accel:     Accel{Name: "tcg", Reason: "KVM was tried and hung: no output from the probe kernel within 15 s"},
 		Seal:      json.RawMessage(`{"interfaces":["lo"],"routes":null,"name_lookup":"lookup deb.example: no such host","sealed":true,"leaks":null}`),
 		Smoke: []Smoke{{
@@ -241,7 +242,7 @@ func TestValidateNamesEverything(t *testing.T) {
 		"_type", "subject", "predicateType", "buildType", "externalParameters.spec.name", "externalParameters.guest",
 		"internalParameters.lock.digest.sha256", "machine.arch", "machine.clock", "builder.id", "builder.version.qemu",
 		"metadata.invocationId", "metadata.startedOn", "belljar_build.image", "belljar_build.agent.digest.sha256",
-		"belljar_build.stages", "belljar_run.host.os", "belljar_run.accelerator.name", "belljar_run.seal",
+		"belljar_build.stages", "belljar_run.host.os", "belljar_run.backend.name", "belljar_run.accelerator.name", "belljar_run.seal",
 	} {
 		if !strings.Contains(err.Error(), field+":") {
 			t.Errorf("nothing is said of %s", field)

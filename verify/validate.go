@@ -140,6 +140,7 @@ func (c *checker) run(r *Record) {
 	e, at := r.Predicate.RunEvidence, "predicate.belljar_run"
 	c.given(at+".host.os", e.Host.OS)
 	c.given(at+".host.arch", e.Host.Arch)
+	c.backend(at+".backend", e.Backend)
 	c.oneOf(at+".accelerator.name", e.Accel.Name, "kvm", "tcg")
 	c.given(at+".accelerator.reason", e.Accel.Reason)
 	if !bytes.HasPrefix(bytes.TrimSpace(e.Seal), []byte("{")) {
@@ -156,6 +157,15 @@ func (c *checker) run(r *Record) {
 	}
 	for i, t := range e.Timing {
 		c.given(fmt.Sprintf("%s.timing[%d].part", at, i), t.Part)
+	}
+}
+
+// backend: a libvirt whose version and transport are not told is not told at all.
+func (c *checker) backend(at string, b Backend) {
+	c.oneOf(at+".name", b.Name, "qemu", "libvirt")
+	if b.Name == "libvirt" {
+		c.given(at+".version", b.Version)
+		c.oneOf(at+".transport", b.Transport, "unix", "tcp", "tls", "ssh")
 	}
 }
 
