@@ -23,6 +23,7 @@ type Machine struct {
 	Ports    []string  `json:"ports"`    // virtio-serial ports by name; the host listens, QEMU connects
 	DebugCon bool      `json:"debugcon"` // capture the ISA debug console (port 0x402) as the log 'debugcon'
 	Entropy  bool      `json:"entropy"`  // a virtio-rng device
+	Screen   bool      `json:"screen"`   // a VGA display, which nobody sees until it is asked for (Screendumper)
 	OnReset  string    `json:"on_reset"` // 'exit' (-no-reboot) or '' (really reset)
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"time"
 )
 
 // Backend starts virtual machines.
@@ -66,6 +67,36 @@ type DiskReader interface {
 
 // ResetCounter is a Guest that knows how often the machine has been reset from inside since power-on.
 type ResetCounter interface{ Resets() int }
+
+// Prober is a Guest that can be asked how far it has come.
+type Prober interface {
+	// Progress takes a sample, within seconds even if what runs the machine hangs: then Progress.Mute is set. The
+	// error is for a machine that is gone, and for ctx.
+	Progress(ctx context.Context) (Progress, error)
+}
+
+// Progress is what a machine has done since power-on, and how that stands which runs it. The counters only grow; one that
+// a backend cannot know stays zero.
+type Progress struct {
+	CPU     time.Duration // that the guest's processors ran
+	Starved time.Duration // that they could have run, and the host ran something else
+	Read    int64         // bytes from disks
+	Written int64         // bytes to disks
+	Console int64         // bytes on the consoles
+	Ports   int64         // bytes that the guest sent over its ports
+	Resets  int           // from inside
+
+	Halted string // why no processor runs although the guest wants to: QEMU's run state, e.g. 'io-error'; empty: they run
+	Mute   bool   // what runs the machine (QEMU's monitor, libvirtd) did not answer
+	PID    int    // of the process that runs the machine; 0 if it is not on this host
+	State  string // of that process, a letter of proc_pid_stat(5), e.g. 'T' for stopped; empty if unknown
+}
+
+// Screendumper is a Guest with a screen (Machine.Screen).
+type Screendumper interface {
+	// Screendump writes what the screen shows into the machine's folder, as a PNG, and returns its path.
+	Screendump(ctx context.Context) (path string, err error)
+}
 
 // Ender is a Guest that can say how it ended: by itself, or how much force Close needed. Empty while it runs.
 type Ender interface{ Ended() Ended }

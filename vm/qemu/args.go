@@ -159,6 +159,10 @@ func (a *args) others(m vm.Machine) {
 		a.flag("-object", "rng-random,id=entropy,filename=/dev/urandom")
 		a.device("virtio-rng-pci", "rng=entropy")
 	}
+	// -display none shows it to nobody, but QEMU draws it all the same when screendump asks (qapi/ui.json).
+	if m.Screen {
+		a.device("VGA")
+	}
 	// pvpanic (docs/specs/pvpanic in QEMU's tree) is how a kernel says that it panicked. It is an ISA device.
 	if strings.HasPrefix(m.Type, "pc-") {
 		a.device("pvpanic")

@@ -37,7 +37,7 @@ func samples() map[string]vm.Machine {
 	configure.Name, configure.Disks = "configure", []vm.Disk{build.Disks[0], build.Disks[3]}
 	smoke := vm.Machine{
 		Name: "smoke/q35", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "qemu64-v1", CPUs: 1, Memory: 256 << 20, Clock: clock,
-		Accel: vm.TCG, OnReset: vm.ExitOnReset, DebugCon: true, Boot: vm.Boot{ROM: "/r/bios.bin"},
+		Accel: vm.TCG, OnReset: vm.ExitOnReset, DebugCon: true, Screen: true, Boot: vm.Boot{ROM: "/r/bios.bin"},
 		Disks: []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusIDE}},
 	}
 	pc := smoke
