@@ -87,6 +87,7 @@ type Progress struct {
 	Resets  int           // from inside
 
 	Halted string // why no processor runs although the guest wants to: QEMU's run state, e.g. 'io-error'; empty: they run
+	Full   bool   // it is halted because the host's disk had no room for what the guest wrote
 	Mute   bool   // what runs the machine (QEMU's monitor, libvirtd) did not answer
 	PID    int    // of the process that runs the machine; 0 if it is not on this host
 	State  string // of that process, a letter of proc_pid_stat(5), e.g. 'T' for stopped; empty if unknown

@@ -38,6 +38,10 @@ type guest struct {
 	closed sync.Once
 	heard  chan struct{} // closed when the last event is in
 
+	probe  sync.Mutex  // held by Progress
+	sample vm.Progress // the last one
+	vcpus  []int       // thread ids; nil until QEMU has told them
+
 	gone    chan struct{} // closed when QEMU is reaped and the verdict stands
 	verdict error
 }
@@ -49,6 +53,7 @@ var (
 	_ vm.ResetCounter = (*guest)(nil)
 	_ vm.Ender        = (*guest)(nil)
 	_ vm.DiskReader   = (*guest)(nil)
+	_ vm.Prober       = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.
@@ -191,7 +196,7 @@ func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
 		if !ok {
 			return nil, fault.New(fault.Usage, "dial "+name, "dialled before, or the machine is gone")
 		}
-		return c, nil
+		return counted{c, &p.received}, nil
 	case <-g.gone:
 		return nil, fault.New(fault.Guest, "dial "+name, "the machine is gone: %w", orEnded(g.verdict))
 	case <-ctx.Done():

@@ -19,11 +19,12 @@ type monitor struct {
 	failed error         // why it never will; read after ready
 	socket *qmp.SocketMonitor
 	events <-chan qmp.Event
+	busy   chan struct{} // holds a token while a command is under way
 }
 
 // listenMonitor listens in the background. go-qemu's Listen has no way out but a connection: see giveUp.
 func listenMonitor(path string) (*monitor, error) {
-	m := &monitor{path: path, ready: make(chan struct{})}
+	m := &monitor{path: path, ready: make(chan struct{}), busy: make(chan struct{}, 1)}
 	go func() {
 		defer close(m.ready)
 		m.socket, m.failed = qmp.Listen("unix", path)
@@ -80,24 +81,46 @@ func (m *monitor) connect(ctx context.Context) error {
 // errMonitor says that a command got no answer in time: QEMU's main loop hangs.
 var errMonitor = errors.New("QEMU does not answer on its monitor")
 
-// do runs a command, for at most limit: go-qemu's own wait has no end.
+// do runs a command, for at most limit.
 func (m *monitor) do(limit time.Duration, command string) error {
-	order, err := json.Marshal(qmp.Command{Execute: command})
+	return m.ask(limit, command, nil, nil)
+}
+
+// ask runs a command with its arguments and decodes what it returns into answer; both may be nil. It takes at most
+// limit: go-qemu's own wait has no end. Then the command is still under way, and until its answer comes any further one
+// fails like it: QEMU answers in order, and go-qemu would have each wait for its turn in a goroutine of its own.
+func (m *monitor) ask(limit time.Duration, command string, args, answer any) error {
+	order, err := json.Marshal(qmp.Command{Execute: command, Args: args})
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", command, err)
 	}
-	done := make(chan error, 1)
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	select {
+	case m.busy <- struct{}{}:
+	case <-timeout.C:
+		return fmt.Errorf("%s: %w", command, errMonitor)
+	}
+	type reply struct {
+		text []byte
+		err  error
+	}
+	done := make(chan reply, 1)
 	go func() {
-		_, err := m.socket.Run(order)
-		done <- err
+		text, err := m.socket.Run(order)
+		done <- reply{text, err}
+		<-m.busy
 	}()
 	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("%s: %w", command, err)
+	case r := <-done:
+		if r.err == nil && answer != nil {
+			r.err = json.Unmarshal(r.text, &struct{ Return any }{answer})
+		}
+		if r.err != nil {
+			return fmt.Errorf("%s: %w", command, r.err)
 		}
 		return nil
-	case <-time.After(limit):
+	case <-timeout.C:
 		return fmt.Errorf("%s: %w", command, errMonitor)
 	}
 }

@@ -3,12 +3,26 @@ package qemu
 import (
 	"context"
 	"net"
+	"sync/atomic"
 )
 
 // port is a socket on which the host waits for QEMU, once.
 type port struct {
 	listener net.Listener
 	conn     chan net.Conn // one connection, then closed
+	received atomic.Int64  // bytes from the guest
+}
+
+// counted counts what is read.
+type counted struct {
+	net.Conn
+	received *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
+	return n, err
 }
 
 // listen binds the socket before QEMU starts: from the guest's first look on, the port is 'open'.

@@ -15,6 +15,7 @@ const (
 	Reset
 	Hang
 	Panic
+	Spin
 )
 
 // I/O ports of the PC, and of QEMU's additions to it.
@@ -110,6 +111,8 @@ func (a *assembler) act(then Act) {
 		a.out(resetPort, 0x06)
 	case Panic:
 		a.out(pvpanic, 1)
+	case Spin:
+		a.bytes(0xeb, 0xfe) // jmp to itself, with interrupts off
 	case Hang:
 	}
 }

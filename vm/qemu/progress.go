@@ -1,0 +1,175 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+)
+
+// answerLimit is how long the monitor may take for a sample. A QEMU whose main loop turns answers within milliseconds;
+// five busy hosts' worth of patience is still shorter than the time between two samples.
+const answerLimit = 2 * time.Second
+
+// Progress takes a sample from the monitor, the logs and /proc.
+func (g *guest) Progress(ctx context.Context) (vm.Progress, error) {
+	if err := ctx.Err(); err != nil {
+		return vm.Progress{}, context.Cause(ctx)
+	}
+	if g.isGone() {
+		return vm.Progress{}, fault.New(fault.Guest, "progress of "+g.name, "the machine is gone: %w", orEnded(g.verdict))
+	}
+	g.probe.Lock()
+	defer g.probe.Unlock()
+	p := &g.sample // what the monitor does not answer stays as it was: the counters only grow
+	p.PID, p.Resets, p.Mute = g.process.PID, g.Resets(), false
+	if err := g.askMonitor(p); err != nil {
+		p.Mute = true
+	}
+	p.Console = size(filepath.Join(g.dir, consoleLog)) + size(filepath.Join(g.dir, debugconLog))
+	p.Ports = 0
+	for _, port := range g.ports {
+		p.Ports += port.received.Load()
+	}
+	if state, err := stands(g.process.PID); err == nil {
+		p.State = state
+	}
+	if ran, waited, err := ranAndWaited(g.process.PID, g.vcpus); err == nil {
+		p.CPU, p.Starved = ran, waited
+	}
+	return *p, nil
+}
+
+// askMonitor asks QEMU what only it knows: qapi/run-state.json, qapi/machine.json and qapi/block-core.json.
+func (g *guest) askMonitor(p *vm.Progress) error {
+	var status struct{ Status string }
+	if err := g.monitor.ask(answerLimit, "query-status", nil, &status); err != nil {
+		return err
+	}
+	p.Halted, p.Full = halted(status.Status), g.full()
+	if g.vcpus == nil {
+		var cpus []struct {
+			Thread int `json:"thread-id"`
+		}
+		if err := g.monitor.ask(answerLimit, "query-cpus-fast", nil, &cpus); err != nil {
+			return err
+		}
+		for _, c := range cpus {
+			g.vcpus = append(g.vcpus, c.Thread)
+		}
+	}
+	var disks []struct {
+		Stats struct {
+			Read    int64 `json:"rd_bytes"`
+			Written int64 `json:"wr_bytes"`
+		}
+	}
+	if err := g.monitor.ask(answerLimit, "query-blockstats", nil, &disks); err != nil {
+		return err
+	}
+	p.Read, p.Written = 0, 0
+	for _, d := range disks {
+		p.Read += d.Stats.Read
+		p.Written += d.Stats.Written
+	}
+	return nil
+}
+
+// halted leaves of QEMU's run states (qapi/run-state.json, RunState) those in which a machine that should run does not.
+// The others are of a machine that starts, ends, or is being saved and restored.
+func halted(status string) string {
+	switch status {
+	case "io-error", "internal-error", "paused", "guest-panicked", "watchdog":
+		return status
+	}
+	return ""
+}
+
+// full says whether the host's disk had no room for what the guest wrote: QEMU halts a machine then (werror=enospc is
+// its default), and the event says why (qapi/block-core.json, BLOCK_IO_ERROR).
+func (g *guest) full() bool {
+	for _, e := range g.Events() {
+		if none, _ := e.Data["nospace"].(bool); none && e.Name == "BLOCK_IO_ERROR" {
+			return true
+		}
+	}
+	return false
+}
+
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// stands is the state of a process (proc_pid_stat(5)), but 'D' as soon as any of its threads waits for the host's disk.
+func stands(pid int) (string, error) {
+	state, _, err := stat(pid, pid)
+	if err != nil {
+		return "", err
+	}
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return "", err
+	}
+	for _, t := range all {
+		tid, _ := strconv.Atoi(t.Name()) // the kernel lists nothing else there
+		if s, _, err := stat(pid, tid); err == nil && s == "D" {
+			return s, nil
+		}
+	}
+	return state, nil
+}
+
+// tick is the unit of times in stat files: USER_HZ is 100 on x86, whatever the kernel's own HZ is.
+const tick = time.Second / 100
+
+// stat reads a thread's state, and how long it ran. The file's second field is the program's name in brackets, and may
+// hold anything, brackets too.
+func stat(pid, tid int) (state string, ran time.Duration, err error) {
+	path := fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", 0, err
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	const utime, stime = 14 - 3, 15 - 3 // proc_pid_stat(5) counts from 1, and the state is the third
+	if len(fields) <= stime {
+		return "", 0, fmt.Errorf("%s: %d fields behind the name: want more than %d", path, len(fields), stime)
+	}
+	user, err1 := strconv.ParseInt(fields[utime], 10, 64)
+	system, err2 := strconv.ParseInt(fields[stime], 10, 64)
+	return fields[0], time.Duration(user+system) * tick, errors.Join(err1, err2)
+}
+
+// ranAndWaited is how long these threads ran, and how long they waited for a processor of the host: the first two fields
+// of schedstat (Documentation/scheduler/sched-stats.rst in the kernel's tree), in nanoseconds. A kernel without it tells
+// the first by stat.
+func ranAndWaited(pid int, tids []int) (ran, waited time.Duration, err error) {
+	for _, tid := range tids {
+		var r, w time.Duration
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, tid))
+		if err == nil {
+			_, err = fmt.Sscan(string(data), (*int64)(&r), (*int64)(&w))
+		}
+		if err != nil {
+			_, r, err = stat(pid, tid)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		ran += r
+		waited += w
+	}
+	return ran, waited, nil
+}

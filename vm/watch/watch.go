@@ -1,0 +1,282 @@
+// Package watch knows how to tell a machine that hangs from one that is slow, and both from a host that holds it up.
+//
+// It judges progress, not time alone: what the processors did, what moved on disks, console and ports, and when
+// something in the machine last answered. The judge (Watchdog) is a pure state machine over samples; the Guard takes the
+// samples of a running guest and keeps time.
+//
+// It refuses to know what runs in the machine and what it is asked: an answer is whatever sign of life the caller vouches
+// for.
+package watch
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+)
+
+// Limits are how long each kind of standstill may last.
+type Limits struct {
+	Every  time.Duration // between two samples
+	Slow   time.Duration // no answer, while something else goes on: said once, and waited for
+	Asleep time.Duration // no answer, nothing moves, and the processors sleep
+	Busy   time.Duration // no answer and nothing moves, while the processors run; counted in time that they ran
+	Held   time.Duration // the host has stopped the machine's process, or paused the machine
+	Mute   time.Duration // what runs the machine does not answer
+	Resets int           // how often the machine may be reset from inside; negative: as often as it likes
+}
+
+// Defaults are the limits for an accelerator whose guests are slowdown times slower than under KVM (1: as fast).
+// Only what counts the processors' work grows with it: a guest that sleeps is not held up by its emulation.
+func Defaults(slowdown float64) Limits {
+	return Limits{
+		Every: 3 * time.Second, Slow: 30 * time.Second, Asleep: 60 * time.Second,
+		Busy: time.Duration(float64(90*time.Second) * max(slowdown, 1)),
+		Held: 10 * time.Second, Mute: 60 * time.Second, Resets: -1,
+	}
+}
+
+// State is what a machine does, as far as the watchdog can tell.
+type State string
+
+// The states. The last four end a machine.
+const (
+	Works  State = "works"
+	Slow   State = "slow"   // it does something, but has not answered for long
+	Asleep State = "asleep" // it waits for something that will not come
+	Spins  State = "spins"  // its processors run in a circle
+	Held   State = "held"   // the host holds it up
+	Loops  State = "loops"  // it starts over and over
+)
+
+// Finding is what a sample showed.
+type Finding struct {
+	State State
+	Text  string // for people; empty when it works
+	Fault error  // *fault.Error of kind Guest or Host: the machine is beyond hope; nil: it may go on
+}
+
+// moment is a sample and when it was taken.
+type moment struct {
+	at time.Time
+	vm.Progress
+}
+
+// Watchdog judges a machine by samples of its progress, in the order in which they were taken. It is not safe for
+// concurrent use.
+type Watchdog struct {
+	limits Limits
+	start  time.Time
+	window []moment // the samples of the last Limits.Asleep, and the one before
+
+	answered  time.Time // the last answer; zero: none yet
+	moved     moment    // the last sample in which anything went on, or the start
+	what      string    // what went on then
+	complaint string    // what its kernel last said against itself since it moved; empty: nothing
+	grumbled  bool      // it said so since the last sample
+	alive     bool      // anything went on since the last sample
+	held      time.Time // since when the host has held it up; zero: it does not
+	mute      time.Time // since when what runs it has not answered; zero: it does
+	said      bool      // that it is slow
+}
+
+// New watches a machine that was switched on at start.
+func New(l Limits, start time.Time) *Watchdog {
+	first := moment{at: start}
+	return &Watchdog{limits: l, start: start, window: []moment{first}, moved: first, what: "its start"}
+}
+
+// Answered notes that something in the machine answered.
+func (w *Watchdog) Answered(at time.Time) {
+	w.answered, w.said = at, false
+	w.mark(moment{at, w.last().Progress}, "an answer")
+}
+
+// Complained notes a line in which the machine's kernel doubts that it gets on. It is not taken for progress, and makes
+// the limit for a machine that spins as short as for one that sleeps.
+func (w *Watchdog) Complained(line string) { w.complaint, w.grumbled = line, true }
+
+func (w *Watchdog) last() moment { return w.window[len(w.window)-1] }
+
+// mark notes that something went on.
+func (w *Watchdog) mark(m moment, what string) {
+	w.moved, w.what, w.complaint, w.alive = m, what, "", true
+}
+
+// Sample judges a sample.
+func (w *Watchdog) Sample(at time.Time, p vm.Progress) Finding {
+	now, before := moment{at, p}, w.last()
+	w.keep(now)
+	if what := moves(before.Progress, p, w.grumbled); what != "" {
+		w.mark(now, what)
+	}
+	alive := w.alive
+	w.grumbled, w.alive = false, false
+	if f := w.host(now, alive); f.State == Held {
+		return f
+	}
+	return w.guest(now)
+}
+
+// keep adds a sample to the window, and drops those that are too old to matter.
+func (w *Watchdog) keep(now moment) {
+	w.window = append(w.window, now)
+	for len(w.window) > 2 && now.at.Sub(w.window[1].at) >= w.limits.Asleep {
+		w.window = w.window[1:]
+	}
+}
+
+// moves says what went on between two samples; empty if nothing did.
+func moves(a, b vm.Progress, grumbled bool) string {
+	switch {
+	case b.Ports > a.Ports:
+		return "a byte over a port"
+	case b.Console > a.Console && !grumbled:
+		return "a byte on the console"
+	case b.Written > a.Written:
+		return "a write to a disk"
+	case b.Read > a.Read:
+		return "a read from a disk"
+	}
+	return ""
+}
+
+// host judges what the host does to the machine. While it holds it up, no time counts against the guest.
+func (w *Watchdog) host(now moment, alive bool) Finding {
+	held := reason(now.Progress)
+	mute := !alive && (now.Mute || now.State == "D") // a machine that gets on may well wait for the disk in between
+	w.held, w.mute = since(w.held, held != nil, now.at), since(w.mute, mute, now.at)
+	if held == nil && !mute {
+		return Finding{}
+	}
+	w.moved.at, w.moved.Progress = now.at, now.Progress
+	w.window = append(w.window[:0], now)
+	switch {
+	case held != nil && (held.final || now.at.Sub(w.held) >= w.limits.Held):
+		return Finding{Held, held.text, fault.New(fault.Host, "guest", "%s", held.text).WithRemedy("%s", held.remedy)}
+	case held != nil:
+		return Finding{State: Held, Text: held.text}
+	}
+	text := "QEMU does not answer on its monitor"
+	remedy := "the host is overloaded, or QEMU hangs: look at what the host does (top, dmesg), and begin again"
+	if now.State == "D" {
+		text = fmt.Sprintf("QEMU (process %d) waits for the host's disk", now.PID)
+		remedy = "look for a failing or overloaded disk (dmesg, iostat), or put Belljar's folder on another (--dir)"
+	}
+	text = fmt.Sprintf("%s, for %s now", text, round(now.at.Sub(w.mute)))
+	if now.at.Sub(w.mute) >= w.limits.Mute {
+		return Finding{Held, text, fault.New(fault.Host, "guest", "%s", text).WithRemedy("%s", remedy)}
+	}
+	return Finding{State: Held, Text: text}
+}
+
+func since(t time.Time, now bool, at time.Time) time.Time {
+	switch {
+	case !now:
+		return time.Time{}
+	case t.IsZero():
+		return at
+	}
+	return t
+}
+
+// hold is a way in which the host holds a machine up.
+type hold struct {
+	text, remedy string
+	final        bool // it does not end by itself
+}
+
+// reason says how the host holds a machine up; nil if it does not.
+func reason(p vm.Progress) *hold {
+	switch {
+	case p.Full:
+		return &hold{"QEMU halted the machine: the host's disk is full",
+			"free space on the disk with Belljar's folder, or name another one with --dir", true}
+	case p.Halted == "io-error":
+		return &hold{"QEMU halted the machine: the host's disk failed",
+			"look for errors of the disk with Belljar's folder (dmesg), or name another one with --dir", true}
+	case p.Halted == "internal-error":
+		return &hold{"QEMU halted the machine: the accelerator could not go on",
+			"look into the host's kernel log (dmesg); --accel tcg does without KVM", true}
+	case p.Halted != "":
+		return &hold{fmt.Sprintf("the machine is halted (QEMU says %q)", p.Halted),
+			"let nobody else use the machine's monitor; the same command again starts a new machine", false}
+	case p.State == "T", p.State == "t":
+		return &hold{fmt.Sprintf("QEMU (process %d) is stopped: somebody sent it SIGSTOP, or traces it", p.PID),
+			"find out who stops processes here (a job scheduler, a debugger); the same command again starts a new machine",
+			false}
+	}
+	return nil
+}
+
+// asleepShare is below which part of a processor's time a machine counts as asleep. One that sleeps still ticks: under
+// TCG, on a busy host, some hundredths.
+const asleepShare = 0.1
+
+// guest judges what the guest does.
+func (w *Watchdog) guest(now moment) Finding {
+	if w.limits.Resets >= 0 && now.Resets > w.limits.Resets {
+		text := fmt.Sprintf("it starts over and over: %d resets within %s", now.Resets, round(now.at.Sub(w.start)))
+		return Finding{Loops, text, fault.New(fault.Guest, "guest", "%s", text)}
+	}
+	still, ran := now.at.Sub(w.moved.at), now.CPU-w.moved.CPU
+	busy := w.limits.Busy
+	if w.complaint != "" {
+		busy = min(busy, w.limits.Asleep)
+	}
+	switch share, full := w.share(); {
+	case now.CPU == 0: // the backend does not know what they did: time alone counts, and only once it has answered
+		if still >= busy && !w.answered.IsZero() {
+			return w.hangs(Asleep, now, "nothing came from it for "+round(still))
+		}
+	case still >= w.limits.Asleep && full && share < asleepShare:
+		return w.hangs(Asleep, now, "its processors have slept for "+round(still))
+	case still >= busy && ran >= busy:
+		return w.hangs(Spins, now, fmt.Sprintf("its processors ran for %s of the last %s, and nothing came of it",
+			round(ran), round(still)))
+	}
+	if silent := now.at.Sub(w.answered); !w.answered.IsZero() && silent >= w.limits.Slow && !w.said {
+		w.said = true
+		return Finding{State: Slow, Text: fmt.Sprintf("no answer for %s; %s", round(silent), w.doing(now))}
+	}
+	return Finding{State: Works}
+}
+
+// share is which part of a processor's time the machine took, or would have taken, over the window; full says that the
+// window is long enough to tell.
+func (w *Watchdog) share() (share float64, full bool) {
+	first, last := w.window[0], w.last()
+	span := last.at.Sub(first.at)
+	if span <= 0 {
+		return 1, false
+	}
+	used := last.CPU - first.CPU + last.Starved - first.Starved
+	return float64(used) / float64(span), span >= w.limits.Asleep
+}
+
+// doing says what a machine that does not answer does instead.
+func (w *Watchdog) doing(now moment) string {
+	if now.at.Sub(w.moved.at) < 2*w.limits.Every {
+		return "it is at work (" + w.what + ")"
+	}
+	share, _ := w.share()
+	if share < asleepShare {
+		return "its processors sleep"
+	}
+	return fmt.Sprintf("its processors take %.0f %% of one of the host's", 100*share)
+}
+
+// hangs is the fault of a guest that stands still, with all that was seen.
+func (w *Watchdog) hangs(s State, now moment, how string) Finding {
+	var b strings.Builder
+	fmt.Fprintf(&b, "it hangs: %s, no byte on console, disk or port; its last sign of life was %s, %s ago",
+		how, w.what, round(now.at.Sub(w.moved.at)))
+	if w.complaint != "" {
+		fmt.Fprintf(&b, "; its kernel says: %s", w.complaint)
+	}
+	return Finding{s, b.String(), fault.New(fault.Guest, "guest", "%s", b.String())}
+}
+
+func round(d time.Duration) string { return d.Round(time.Second).String() }
