@@ -88,7 +88,7 @@ func TestCorrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &booted{guest: guest, dir: dir, parent: t.Context(), watch: make(chan struct{})}
+	g := &booted{guest: guest, dir: dir, parent: t.Context(), read: make(chan struct{})}
 	g.ctx, g.stop = context.WithCancelCause(t.Context())
 	if err := g.corrupted(nil); err != nil {
 		t.Errorf("a guest that has said nothing: %v", err)

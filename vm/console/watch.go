@@ -87,17 +87,6 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("the machine ended after %s%s", d, wait)
 }
 
-// LinuxFaults are the lines by which a Linux guest says that it is in trouble: kernel/panic.c, lib/bug.c,
-// arch/x86/kernel/dumpstack.c, kernel/watchdog.c, mm/oom_kill.c.
-var LinuxFaults = []*regexp.Regexp{
-	regexp.MustCompile(`Kernel panic - not syncing`),
-	regexp.MustCompile(`\bBUG: `),
-	regexp.MustCompile(`\bOops: `),
-	regexp.MustCompile(`watchdog: BUG: soft lockup|\bsoft lockup - CPU#`),
-	regexp.MustCompile(`\bOut of memory: Kill`),
-	regexp.MustCompile(`\brcu: INFO: rcu_\w+ (self-)?detected stalls?`),
-}
-
 // tailSize is how many lines a Result and an error's evidence carry.
 const tailSize = 20
 

@@ -151,25 +151,3 @@ func TestErrorText(t *testing.T) {
 		}
 	}
 }
-
-func TestLinuxFaults(t *testing.T) {
-	for line, bad := range map[string]bool{
-		"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs":        true,
-		"[    2.0] BUG: kernel NULL pointer dereference, address: 0000000000000000": true,
-		"[    2.0] Oops: 0002 [#1] PREEMPT SMP NOPTI":                               true,
-		"watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [swapper/0:1]":           true,
-		"Out of memory: Killed process 123 (cc1) total-vm:1kB":                      true,
-		"rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:":                     true,
-		"..MP-BIOS bug: 8254 timer not connected to IO-APIC":                        false,
-		"reboot: Power down": false,
-		"[    0.1] Kernel command line: panic=-1 oops=panic": false,
-	} {
-		hit := false
-		for _, re := range LinuxFaults {
-			hit = hit || re.MatchString(line)
-		}
-		if hit != bad {
-			t.Errorf("%q: matched %v, want %v", line, hit, bad)
-		}
-	}
-}

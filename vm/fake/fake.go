@@ -34,6 +34,7 @@ type Script struct {
 	Lines     []Line                    // what comes on the serial console
 	End       End                       //
 	Ports     map[string]func(net.Conn) // the guest's end of each port; a port without one is read and ignored
+	Progress  []vm.Progress             // what each sample shows, the last one again and again; none: nothing is known
 	Logs      map[string]string         // further logs, whole: debugcon, stderr
 }
 
@@ -131,6 +132,7 @@ type guest struct {
 	mu     sync.Mutex
 	ports  map[string]net.Conn // not yet dialled
 	inside []net.Conn
+	taken  int  // samples
 	known  bool // the verdict stands
 	result error
 
@@ -237,6 +239,21 @@ func (g *guest) Close() error {
 	g.end(nil)
 	<-g.gone
 	return nil
+}
+
+// Progress plays the script's next sample.
+func (g *guest) Progress(context.Context) (vm.Progress, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.known {
+		return vm.Progress{}, fault.New(fault.Guest, "progress of "+g.name, "the machine is gone")
+	}
+	if len(g.script.Progress) == 0 {
+		return vm.Progress{}, nil
+	}
+	p := g.script.Progress[min(g.taken, len(g.script.Progress)-1)]
+	g.taken++
+	return p, nil
 }
 
 func (g *guest) CommandLine() string { return "fake " + g.name }

@@ -93,43 +93,44 @@ type blind struct{}
 
 func (blind) Progress(context.Context) (vm.Progress, error) { return vm.Progress{}, nil }
 
-// Evidence shows the last samples, a line each.
-func (g *Guard) Evidence() string {
+// Samples shows the last samples, a line each; those that are the same stand in one.
+func (g *Guard) Samples() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var b strings.Builder
-	for _, m := range g.last {
-		fmt.Fprintf(&b, "%4.0f s: processors ran %.1f s", m.at.Sub(g.start).Seconds(), m.CPU.Seconds())
-		if m.Starved > 0 {
-			fmt.Fprintf(&b, " (waited %.1f s for the host)", m.Starved.Seconds())
+	for i := 0; i < len(g.last); i++ {
+		first := g.last[i]
+		for i+1 < len(g.last) && g.last[i+1].Progress == first.Progress {
+			i++
 		}
-		fmt.Fprintf(&b, ", read %d KiB, wrote %d KiB, console %d B, ports %d B", m.Read>>10, m.Written>>10, m.Console, m.Ports)
-		if m.Resets > 0 {
-			fmt.Fprintf(&b, ", %d resets", m.Resets)
+		fmt.Fprintf(&b, "%.0f s", first.at.Sub(g.start).Seconds())
+		if last := g.last[i]; last != first {
+			fmt.Fprintf(&b, " to %.0f s", last.at.Sub(g.start).Seconds())
 		}
-		for _, odd := range []struct {
-			is   bool
-			text string
-		}{
-			{m.Mute, "QEMU's monitor is silent"},
-			{m.Halted != "", "halted: " + m.Halted},
-			{m.State != "" && m.State != "S" && m.State != "R", "process state " + m.State},
-		} {
-			if odd.is {
-				b.WriteString(", " + odd.text)
-			}
-		}
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, " after power-on: %s\n", describe(first.Progress))
 	}
 	return b.String()
 }
 
-// The titles of the evidence that every failure of a machine carries.
-const (
-	Console  = "console, last lines"
-	Stderr   = "QEMU's stderr"
-	Progress = "its progress"
-	Events   = "QEMU's events"
-	Command  = "command line"
-	Screen   = "screen"
-)
+// describe puts a sample into words.
+func describe(p vm.Progress) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "processors ran %.1f s", p.CPU.Seconds())
+	if p.Starved > 0 {
+		fmt.Fprintf(&b, " (waited %.1f s for the host)", p.Starved.Seconds())
+	}
+	fmt.Fprintf(&b, ", read %d KiB, wrote %d KiB, console %d B, ports %d B", p.Read>>10, p.Written>>10, p.Console, p.Ports)
+	if p.Resets > 0 {
+		fmt.Fprintf(&b, ", %d resets", p.Resets)
+	}
+	if p.Mute {
+		b.WriteString(", the monitor is silent")
+	}
+	if p.Halted != "" {
+		b.WriteString(", halted: " + p.Halted)
+	}
+	if p.State != "" && p.State != "S" && p.State != "R" {
+		b.WriteString(", process state " + p.State)
+	}
+	return b.String()
+}
