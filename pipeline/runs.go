@@ -56,7 +56,7 @@ func Logs(ctx context.Context, cfg Config, id, part string, follow bool, w io.Wr
 				return err
 			}
 		}
-		return nil
+		return listPictures(root, w)
 	}
 	if part == "" {
 		part = "run"
@@ -87,19 +87,31 @@ func (h *house) runPath(id string) (string, error) {
 	return h.runs.Path(id)
 }
 
-func logsIn(root string) ([]string, error) {
-	var logs []string
+// listPictures names the pictures of screens that a run left.
+func listPictures(root string, w io.Writer) error {
+	pictures, err := filesIn(root, ".png")
+	for _, name := range pictures {
+		fmt.Fprintf(w, "==> %s <==\na picture: %s.png\n", name, filepath.Join(root, name))
+	}
+	return err
+}
+
+// logsIn names a run's logs: their paths below its folder, without '.log'.
+func logsIn(root string) ([]string, error) { return filesIn(root, ".log") }
+
+func filesIn(root, ext string) ([]string, error) {
+	var names []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path != root {
 			return nil // a run that ends drops its empty folders
 		}
-		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == ".log" {
+		if err == nil && d.Type().IsRegular() && filepath.Ext(path) == ext {
 			rel, _ := filepath.Rel(root, path) // below root, by construction
-			logs = append(logs, strings.TrimSuffix(rel, ".log"))
+			names = append(names, strings.TrimSuffix(rel, ext))
 		}
 		return err
 	})
-	return logs, err
+	return names, err
 }
 
 func copyLog(ctx context.Context, path string, w io.Writer) error {

@@ -24,7 +24,7 @@ func watched(t *testing.T, s fake.Script) (*booted, *heard) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &booted{guest: guest, dir: dir, parent: t.Context(), read: make(chan struct{})}
+	g := &booted{guest: guest, dir: dir, parent: t.Context(), read: make(chan struct{}), trail: newTrail()}
 	g.ctx, g.stop = context.WithCancelCause(t.Context())
 	h.watch(g, m.Accel, PhaseStage, "toy")
 	t.Cleanup(func() { g.Close() })

@@ -257,7 +257,7 @@ func (r *Run) release() {
 // stays says which files outlive a run: what people read.
 func stays(name string) bool {
 	switch filepath.Ext(name) {
-	case ".log", ".json":
+	case ".log", ".json", ".png":
 		return !strings.HasPrefix(name, ".") // a dot begins a temp file
 	}
 	return name == lockFile || name == "cmdline"

@@ -241,18 +241,21 @@ func (g *guest) Close() error {
 	return nil
 }
 
-// Progress plays the script's next sample.
+// Progress plays the script's next sample; what the console has said is counted.
 func (g *guest) Progress(context.Context) (vm.Progress, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.known {
 		return vm.Progress{}, fault.New(fault.Guest, "progress of "+g.name, "the machine is gone")
 	}
-	if len(g.script.Progress) == 0 {
-		return vm.Progress{}, nil
+	var p vm.Progress
+	if n := len(g.script.Progress); n > 0 {
+		p = g.script.Progress[min(g.taken, n-1)]
+		g.taken++
 	}
-	p := g.script.Progress[min(g.taken, len(g.script.Progress)-1)]
-	g.taken++
+	if said, err := os.Stat(filepath.Join(g.dir, "console.log")); err == nil {
+		p.Console = said.Size()
+	}
 	return p, nil
 }
 

@@ -15,6 +15,10 @@ import (
 func TestConformance(t *testing.T) {
 	ends := map[vmtest.Act]fake.End{
 		vmtest.PowerOff: fake.PowersOff, vmtest.Reset: fake.Resets, vmtest.Hang: fake.Stays, vmtest.Panic: fake.Panics,
+		vmtest.Spin: fake.Stays,
+	}
+	samples := map[vmtest.Act][]vm.Progress{
+		vmtest.Hang: {{CPU: time.Millisecond}}, vmtest.Spin: {{CPU: time.Second}, {CPU: 2 * time.Second}, {CPU: 3 * time.Second}},
 	}
 	scripts := map[string]fake.Script{} // by the machine's name
 	machine := func(s fake.Script, name string, ports ...string) vm.Machine {
@@ -27,7 +31,7 @@ func TestConformance(t *testing.T) {
 	vmtest.Conformance(t, vmtest.Suite{
 		Backend: &fake.Backend{Play: func(m vm.Machine) fake.Script { return scripts[m.Name] }},
 		Machine: func(t *testing.T, _, line string, then vmtest.Act) vm.Machine {
-			s := fake.Script{Lines: fake.Say("first", line), End: ends[then]}
+			s := fake.Script{Lines: fake.Say("first", line), End: ends[then], Progress: samples[then]}
 			s.Lines[1].After = 20 * time.Millisecond
 			return machine(s, strings.ReplaceAll(t.Name(), ",", ""))
 		},

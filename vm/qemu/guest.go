@@ -24,6 +24,7 @@ type guest struct {
 	dir     string
 	folder  *os.File // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
 	command string   // for a person
+	screen  bool     // a display to take pictures of
 	hasOS   bool     // a kernel that may heed the power button
 	grace   time.Duration
 
@@ -54,6 +55,7 @@ var (
 	_ vm.Ender        = (*guest)(nil)
 	_ vm.DiskReader   = (*guest)(nil)
 	_ vm.Prober       = (*guest)(nil)
+	_ vm.Screendumper = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.

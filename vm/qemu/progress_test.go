@@ -1,6 +1,9 @@
 package qemu
 
 import (
+	"image"
+	"image/color"
+	"image/png"
 	"os"
 	"syscall"
 	"testing"
@@ -90,4 +93,60 @@ func TestStat(t *testing.T) {
 	if _, _, err := ranAndWaited(os.Getpid(), []int{1 << 30}); err == nil {
 		t.Error("a thread that is not there: no error")
 	}
+}
+
+// A machine's screen is there to be looked at, with nobody watching it. SeaBIOS' VGA BIOS draws on it.
+func TestScreendump(t *testing.T) {
+	g := boot(t, func(dir string) vm.Machine {
+		m := romMachine(t, dir, "pc-q35-6.2", "up", vmtest.Hang)
+		m.Boot, m.Screen = vm.Boot{}, true // QEMU's own firmware
+		return m
+	})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		path, err := g.Screendump(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// VGA's text mode has 720 by 400 pixels; before it is set, QEMU draws a notice of another size.
+		if drawn := readPNG(t, path); drawn.Bounds().Size() == image.Pt(720, 400) && len(colours(drawn)) > 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was drawn within a minute: see %s", path)
+		}
+	}
+	g.Close()
+	if _, err := g.Screendump(t.Context()); fault.KindOf(err) != fault.Guest {
+		t.Errorf("a closed machine's screen: %v, want a guest fault", err)
+	}
+}
+
+func TestScreendumpWithoutScreen(t *testing.T) {
+	if _, err := (&guest{name: "x"}).Screendump(t.Context()); fault.KindOf(err) != fault.Usage {
+		t.Errorf("%v, want a usage fault", err)
+	}
+}
+
+func readPNG(t *testing.T, path string) image.Image {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func colours(img image.Image) map[color.Color]bool {
+	all := map[color.Color]bool{}
+	for y := range img.Bounds().Dy() {
+		for x := range img.Bounds().Dx() {
+			all[img.At(x, y)] = true
+		}
+	}
+	return all
 }

@@ -83,6 +83,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 		machine: m,
 		dir:     dir,
 		command: fmt.Sprintf("cd %s && %s", Quote([]string{dir}), Quote(append([]string{binary}, byHand...))),
+		screen:  m.Screen,
 		hasOS:   m.Boot.Kernel != "",
 		grace:   b.Grace,
 		gone:    make(chan struct{}),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -190,6 +191,58 @@ func TestDamagedROMs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a failed test leaves tells what the machine did, and shows its screen: SeaBIOS wrote there what the console did not
+// get. And how the processor stood tells a hang from an endless loop.
+func TestEvidence(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		rom    []byte
+		reason string
+	}{
+		{"halts", printROM("SeaBIOS (version 1.16.2\n", false), "(its processor sleeps)"},
+		{"spins", craft(0xfa, 0xeb, 0xfe), "(its processor ran for "}, // cli; jmp $
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("boots machines")
+			}
+			test := good(c.name)
+			test.Disk = false
+			v := run(t, c.rom, test)
+			if v.Pass || !strings.Contains(v.Reason, c.reason) || !strings.Contains(v.Progress, "processors ran") {
+				t.Errorf("pass %v, reason %q, progress %q; want %q", v.Pass, v.Reason, v.Progress, c.reason)
+			}
+			f, err := os.Open(v.Screen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := png.Decode(f); err != nil {
+				t.Errorf("%s: %v", v.Screen, err)
+			}
+		})
+	}
+}
+
+// A QEMU that somebody stopped condemns no ROM.
+func TestStoppedQEMUIsTheHostsFault(t *testing.T) {
+	rom := filepath.Join(t.TempDir(), "test.rom")
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	if err := os.WriteFile(rom, printROM("SeaBIOS (version 1.16.2\n", false), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	test := good("stopped")
+	test.Disk, test.Silence, test.Timeout = false, 5*time.Minute, 5*time.Minute
+	b := &spy{started: func(pid int) { _ = syscall.Kill(pid, syscall.SIGSTOP) }}
+	v, err := smoke.Run(context.Background(), b, vm.TCG, rom, test, t.TempDir())
+	if v != nil || fault.KindOf(err) != fault.Host || !strings.Contains(err.Error(), "is stopped") {
+		t.Fatalf("%+v, %v; want a host fault", v, err)
+	}
+	b.gone(t)
 }
 
 // vectorTarget is where the far jump at the reset vector leads, as an offset in the ROM.

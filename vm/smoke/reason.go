@@ -16,8 +16,9 @@ import (
 type story struct {
 	test  Test
 	saw   console.Result
-	broke error // Watch's error; nil when every expectation was met
-	end   error // what the guest's Wait said, where the machine ended before the test did
+	broke error  // Watch's error; nil when every expectation was met
+	doing string // what the processor did while the console was silent; empty if that is not known
+	end   error  // what the guest's Wait said, where the machine ended before the test did
 }
 
 // tell gives the verdict. The error is for what is no verdict: the host could not read its own log.
@@ -53,17 +54,21 @@ func expected(n int) string {
 }
 
 func (s story) silent() string {
+	doing := ""
+	if s.doing != "" {
+		doing = " (" + s.doing + ")"
+	}
 	switch {
 	case s.saw.Bytes == 0:
-		return fmt.Sprintf("nothing at all came on the %s console in %s: "+
-			"the ROM's first code does not run, or it prints elsewhere", s.test.Console, seconds(s.test.Silence))
+		return fmt.Sprintf("nothing at all came on the %s console in %s%s: "+
+			"the ROM's first code does not run, or it prints elsewhere", s.test.Console, seconds(s.test.Silence), doing)
 	case s.last() == "":
 		return fmt.Sprintf("the boot stopped: %d bytes came on the %s console, none of them text, "+
-			"and then nothing for %s; %s",
-			s.saw.Bytes, s.test.Console, seconds(s.test.Silence), s.missing())
+			"and then nothing for %s%s; %s",
+			s.saw.Bytes, s.test.Console, seconds(s.test.Silence), doing, s.missing())
 	}
-	return fmt.Sprintf("the boot stopped: nothing came for %s after %s; %s",
-		seconds(s.test.Silence), s.last(), s.missing())
+	return fmt.Sprintf("the boot stopped: nothing came for %s after %s%s; %s",
+		seconds(s.test.Silence), s.last(), doing, s.missing())
 }
 
 func (s story) late() string {

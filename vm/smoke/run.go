@@ -13,6 +13,7 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/console"
+	"github.com/belljar/belljar/vm/watch"
 )
 
 // clock is what a machine under test shows at power-on: fixed, as everything else in it.
@@ -54,7 +55,7 @@ func machine(t Test, accel vm.Accel, dir string) (vm.Machine, error) {
 	m := vm.Machine{
 		Name: "smoke/" + flat(t.Name), Arch: vm.X86_64, Type: t.Machine, CPU: t.CPU, CPUs: 1, Memory: t.Memory,
 		Clock: clock, Accel: accel, Boot: vm.Boot{ROM: filepath.Join(dir, "rom.bin")},
-		DebugCon: t.Console == DebugCon, OnReset: vm.ExitOnReset,
+		DebugCon: t.Console == DebugCon, Screen: true, OnReset: vm.ExitOnReset,
 	}
 	if t.Disk {
 		disk := filepath.Join(dir, "testdisk.img")
@@ -94,9 +95,18 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 		return err
 	}
 	s := story{test: t}
-	s.saw, s.broke = console.Watch(ctx, &limited{log, loudest}, script)
+	guard, watched, stop := guarded(ctx, g)
+	defer stop()
+	s.saw, s.broke = console.Watch(watched, &limited{log, loudest}, script)
+	if held := context.Cause(watched); fault.KindOf(held) == fault.Host {
+		return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%w", held), dir)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if s.broke != nil {
+		s.doing = guard.Doing(ctx)
+		v.Progress, v.Screen = guard.Samples(), watch.Screen(g)
 	}
 	if e, ok := errors.AsType[*console.Error](s.broke); ok && e.Cause == console.Ended {
 		s.end = g.Wait()
@@ -112,6 +122,21 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 		v.Reason += "; note that " + v.ROM.Hint
 	}
 	return nil
+}
+
+// guarded watches a machine's progress beside its console. Only the host's faults end the test by it: how long a ROM may
+// be silent is for the test to say.
+func guarded(ctx context.Context, g vm.Guest) (guard *watch.Guard, watched context.Context, stop func()) {
+	limits := watch.Defaults(1)
+	limits.Every = time.Second // a boot is short, and the sample before its last byte tells most
+	guard = watch.NewGuard(g, limits)
+	watched, cancel := context.WithCancelCause(ctx)
+	go func() {
+		if err := guard.Watch(watched, func(string) {}); fault.KindOf(err) == fault.Host {
+			cancel(err)
+		}
+	}()
+	return guard, watched, func() { cancel(nil) }
 }
 
 // logOf is the log that the test reads.

@@ -56,6 +56,8 @@ type Verdict struct {
 	ROM         ROM           `json:"rom"`
 	ConsoleTail string        `json:"console_tail"`
 	Stderr      string        `json:"stderr"`       // QEMU's
+	Progress    string        `json:"progress"`     // the last samples of what the machine did; empty after a pass
+	Screen      string        `json:"screen"`       // path of a picture of its screen when the test failed; empty if it was gone by then
 	CommandLine string        `json:"command_line"` // boots the same by hand; empty where nothing was started
 }
 
@@ -79,8 +81,10 @@ func (v *Verdict) Err() error {
 	return fault.New(fault.Smoke, "smoke test "+v.Test, "%s", v.Reason).
 		WithRemedy("%s", remedy).
 		WithEvidence("console", v.ConsoleTail).
-		WithEvidence("QEMU", v.Stderr).
-		WithEvidence("command line", v.CommandLine)
+		WithEvidence("QEMU's stderr", v.Stderr).
+		WithEvidence("its progress", v.Progress).
+		WithEvidence("its screen", v.Screen).
+		WithEvidence("run it by hand", v.CommandLine)
 }
 
 func (t Test) withDefaults() Test {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image/png"
 	"io"
 	"io/fs"
 	"os"
@@ -43,6 +44,8 @@ func Conformance(t *testing.T, s Suite) {
 	t.Run("closing a console reader ends its read", s.closeReader)
 	t.Run("close ends a hanging machine, twice", s.closes)
 	t.Run("the context's end is the machine's end", s.cancelled)
+	t.Run("progress grows, and tells sleeping from spinning", s.progress)
+	t.Run("a screen is shown", s.shown)
 	t.Run("a bad machine does not start", s.refused)
 	t.Run("a writable disk can be read", s.disk)
 	if s.Echo != nil {
@@ -274,6 +277,76 @@ func (s Suite) head(t *testing.T, g vm.DiskReader, serial string, n int64) []byt
 		}
 		return b
 	})
+}
+
+// progress is for backends whose guests are vm.Probers.
+func (s Suite) progress(t *testing.T) {
+	for then, runs := range map[Act]bool{Spin: true, Hang: false} {
+		g := s.start(t.Context(), t, then)
+		p, ok := g.(vm.Prober)
+		if !ok {
+			t.Skip("this backend knows nothing of its machines' progress")
+		}
+		untilLine(t, g)
+		first, last := s.sample(t, p), vm.Progress{}
+		if first.Console < int64(len(line)) || first.Halted != "" || first.Mute {
+			t.Errorf("a machine that runs and has said its line: %+v", first)
+		}
+		began := time.Now()
+		for last.CPU < first.CPU+time.Second && (runs || time.Since(began) < 2*time.Second) {
+			if last = s.sample(t, p); last.CPU < first.CPU || last.Console < first.Console {
+				t.Fatalf("progress shrank: %+v, then %+v", first, last)
+			}
+			if time.Since(began) > patience {
+				t.Fatalf("a machine that spins ran for no second within %s: %+v, then %+v", patience, first, last)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if ran, took := last.CPU-first.CPU, time.Since(began); !runs && ran > took/4 {
+			t.Errorf("a machine that sleeps ran for %s of %s", ran, took)
+		}
+		g.Close()
+		if _, err := p.Progress(t.Context()); err == nil {
+			t.Error("the progress of a machine that is gone: no error")
+		}
+	}
+}
+
+func (s Suite) sample(t *testing.T, p vm.Prober) vm.Progress {
+	t.Helper()
+	sample, err := p.Progress(t.Context())
+	if err != nil {
+		t.Fatalf("progress: %v", err)
+	}
+	return sample
+}
+
+// shown is for backends whose guests are vm.Screendumpers.
+func (s Suite) shown(t *testing.T) {
+	dir := t.TempDir()
+	m := s.Machine(t, dir, line, Hang)
+	m.Screen = true
+	g := s.boot(t.Context(), t, m, dir)
+	d, ok := g.(vm.Screendumper)
+	if !ok {
+		t.Skip("this backend shows no screens")
+	}
+	untilLine(t, g)
+	path, err := d.Screendump(t.Context())
+	if err != nil {
+		t.Fatalf("screendump: %v", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := png.Decode(f); err != nil {
+		t.Errorf("%s: %v", path, err)
+	}
+	if filepath.Dir(path) != dir {
+		t.Errorf("the picture lies in %s, want the machine's folder %s", filepath.Dir(path), dir)
+	}
 }
 
 func (s Suite) refused(t *testing.T) {

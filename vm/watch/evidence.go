@@ -49,7 +49,9 @@ func (g *Guard) Explain(e *fault.Error, dir string) *fault.Error {
 	add(stderrTitle, tail(filepath.Join(dir, "stderr.log"), stderrLines))
 	add(eventsTitle, tail(filepath.Join(dir, "events.log"), eventLines))
 	add(progressTitle, g.Samples())
-	add(screenTitle, Screen(g.guest))
+	if !g.mute() { // one that does not answer would only be waited for
+		add(screenTitle, Screen(g.guest))
+	}
 	if x, ok := g.guest.(vm.Explainer); ok {
 		add(byHandTitle, x.CommandLine())
 	}

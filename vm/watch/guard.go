@@ -88,6 +88,23 @@ func (g *Guard) take(p vm.Progress) (f Finding, news bool) {
 	return f, news
 }
 
+// Doing takes a sample now and says what the processors have done since anything else in the machine went on: how a
+// standstill looks from outside. It is empty where that is not known.
+func (g *Guard) Doing(ctx context.Context) string {
+	p, ok := g.guest.(vm.Prober)
+	if !ok {
+		return ""
+	}
+	sample, err := p.Progress(ctx)
+	if err != nil {
+		return ""
+	}
+	g.take(sample)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dog.processors(g.dog.last())
+}
+
 // blind is for a backend that knows nothing of its machines' progress: only answers tell.
 type blind struct{}
 
@@ -110,6 +127,13 @@ func (g *Guard) Samples() string {
 		fmt.Fprintf(&b, " after power-on: %s\n", describe(first.Progress))
 	}
 	return b.String()
+}
+
+// mute says whether the last sample found nobody to answer for the machine.
+func (g *Guard) mute() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.last) > 0 && g.last[len(g.last)-1].Mute
 }
 
 // describe puts a sample into words.

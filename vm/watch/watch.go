@@ -261,11 +261,25 @@ func (w *Watchdog) doing(now moment) string {
 	if now.at.Sub(w.moved.at) < 2*w.limits.Every {
 		return "it is at work (" + w.what + ")"
 	}
-	share, _ := w.share()
-	if share < asleepShare {
-		return "its processors sleep"
+	return w.processors(w.last())
+}
+
+// processors says what the processors have done since anything else went on; empty if that is not known.
+func (w *Watchdog) processors(now moment) string {
+	still := now.at.Sub(w.moved.at)
+	if still <= 0 || now.CPU == 0 {
+		return ""
 	}
-	return fmt.Sprintf("its processors take %.0f %% of one of the host's", 100*share)
+	ran, starved := now.CPU-w.moved.CPU, now.Starved-w.moved.Starved
+	share := func(d time.Duration) float64 { return float64(d) / float64(still) }
+	if share(ran+starved) < asleepShare {
+		return "its processor sleeps"
+	}
+	text := fmt.Sprintf("its processor ran for %.1f s of the last %.1f s", ran.Seconds(), still.Seconds())
+	if share(starved) >= asleepShare {
+		text += fmt.Sprintf(", and waited for the host's for %.1f s", starved.Seconds())
+	}
+	return text
 }
 
 // hangs is the fault of a guest that stands still, with all that was seen.

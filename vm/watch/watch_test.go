@@ -135,6 +135,26 @@ func live(w *Watchdog, life []span) (f Finding, n int) {
 	return f, n
 }
 
+// What a standstill looks like from outside.
+func TestProcessors(t *testing.T) {
+	for _, c := range []struct {
+		p    vm.Progress
+		want string
+	}{
+		{vm.Progress{}, ""},
+		{vm.Progress{CPU: 20 * time.Millisecond}, "its processor sleeps"},
+		{vm.Progress{CPU: 9 * time.Second}, "its processor ran for 9.0 s of the last 10.0 s"},
+		{vm.Progress{CPU: 20 * time.Millisecond, Starved: 9500 * time.Millisecond},
+			"its processor ran for 0.0 s of the last 10.0 s, and waited for the host's for 9.5 s"},
+	} {
+		w := New(Defaults(1), power)
+		w.Sample(power.Add(10*time.Second), c.p)
+		if got := w.processors(w.last()); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.p, got, c.want)
+		}
+	}
+}
+
 // A machine that is slow is told so once, and again only after it has answered.
 func TestSlowIsSaidOnce(t *testing.T) {
 	w := New(Defaults(1), power)
