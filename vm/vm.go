@@ -102,6 +102,18 @@ type Screendumper interface {
 // Ender is a Guest that can say how it ended: by itself, or how much force Close needed. Empty while it runs.
 type Ender interface{ Ended() Ended }
 
+// Confined is a Guest that can say what keeps the program that runs it from the rest of the host, should the machine
+// break out into it.
+type Confined interface{ Confinement() []Measure }
+
+// Measure is one of the things that confine a machine's program.
+type Measure struct {
+	Name   string `json:"name"`             // sandbox, user, landlock, network, limits
+	Holds  bool   `json:"holds"`            // it is in force
+	Text   string `json:"text"`             // what it is here, or why it is not
+	Remedy string `json:"remedy,omitempty"` // what would help, if it is not
+}
+
 // Ended says how much it took to end a machine.
 type Ended string
 

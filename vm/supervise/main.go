@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,17 +14,20 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/belljar/belljar/vm/confine"
 )
 
-// Main makes this process a supervisor if it was started as one, and then never returns. Each program that starts
-// supervised children calls it first thing in main, and each such test in TestMain.
+// Main makes this process a supervisor, or a supervised child's first half, if it was started as one, and then never
+// returns. Each program that starts supervised children calls it first thing in main, and each such test in TestMain.
 func Main() {
-	order, ok := os.LookupEnv(variable)
-	if !ok {
-		hooked.Store(true)
-		return
+	if order, ok := os.LookupEnv(confiner); ok {
+		os.Exit(becomeChild(order))
 	}
-	os.Exit(serve(order))
+	if order, ok := os.LookupEnv(variable); ok {
+		os.Exit(serve(order))
+	}
+	hooked.Store(true)
 }
 
 // serve runs the ordered program until it ends or the death pipe closes.
@@ -46,20 +50,12 @@ func serve(order string) int {
 
 	// The parent-death signal is sent when the thread that forked ends, not the process: this one must never end.
 	runtime.LockOSThread()
-	cmd := &exec.Cmd{
-		Path:        c.Path,
-		Args:        append([]string{c.Path}, c.Args...),
-		Dir:         c.Dir,
-		Env:         withoutOrder(os.Environ()),
-		Stdout:      os.Stdout,
-		Stderr:      os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
-	}
-	if err := cmd.Start(); err != nil {
+	cmd, confined, err := start(c)
+	if err != nil {
 		_ = out.Encode(report{Error: err.Error()})
 		return exitFailed
 	}
-	_ = out.Encode(report{PID: cmd.Process.Pid})
+	_ = out.Encode(report{PID: cmd.Process.Pid, Confined: confined})
 
 	go func() {
 		_, _ = io.Copy(io.Discard, death) // returns when the last holder of the other end is gone
@@ -72,6 +68,86 @@ func serve(order string) int {
 	return 0
 }
 
+// start starts the program: at once, or by way of a process that confines itself first.
+func start(c Command) (*exec.Cmd, *confine.Report, error) {
+	cmd := &exec.Cmd{
+		Path:        c.Path,
+		Args:        append([]string{c.Path}, c.Args...),
+		Dir:         c.Dir,
+		Env:         without(os.Environ(), variable),
+		Stdout:      os.Stdout,
+		Stderr:      os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	if c.Confine == nil {
+		return cmd, nil, cmd.Start()
+	}
+	order, err := json.Marshal(confineOrder{
+		Plan: *c.Confine, Program: confine.Program{Path: c.Path, Args: c.Args, Parent: os.Getpid()},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode order: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("report pipe: %w", err)
+	}
+	defer r.Close()
+	cmd.Path, cmd.Args = "/proc/self/exe", []string{"belljar-confiner", c.Path}
+	cmd.Env = append(cmd.Env, confiner+"="+string(order))
+	cmd.ExtraFiles = []*os.File{w}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	confined, err := readConfined(r)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, nil, err
+	}
+	return cmd, confined, nil
+}
+
+// confineOrder is what the confiner is told.
+type confineOrder struct {
+	Plan    confine.Plan    `json:"plan"`
+	Program confine.Program `json:"program"`
+}
+
+// becomeChild confines this process and turns it into the child. It returns only if that went wrong.
+func becomeChild(order string) int {
+	pipe := os.NewFile(reportFD, "report")
+	syscall.CloseOnExec(reportFD)
+	out := json.NewEncoder(pipe)
+	var o confineOrder
+	err := json.Unmarshal([]byte(order), &o)
+	if err == nil {
+		err = confine.Enter(o.Plan, o.Program, without(os.Environ(), confiner), func(r confine.Report) error {
+			return out.Encode(report{Confined: &r})
+		})
+	}
+	_ = out.Encode(report{Error: err.Error()})
+	return exitFailed
+}
+
+// readConfined reads what the confiner says until it becomes the program, which closes the pipe.
+func readConfined(pipe io.Reader) (*confine.Report, error) {
+	var last report
+	for in := json.NewDecoder(pipe); ; {
+		err := in.Decode(&last)
+		switch {
+		case last.Error != "":
+			return nil, errors.New(last.Error)
+		case errors.Is(err, io.EOF) && last.Confined != nil:
+			return last.Confined, nil
+		case err != nil:
+			return nil, fmt.Errorf("confine: it ended without a report: %w", err)
+		}
+	}
+}
+
 // exitOf reads a wait status.
 func exitOf(s *os.ProcessState) *Exit {
 	e := &Exit{Code: s.ExitCode()}
@@ -81,11 +157,11 @@ func exitOf(s *os.ProcessState) *Exit {
 	return e
 }
 
-// withoutOrder leaves the supervisor's own variable out, else a child that embeds this package would supervise too.
-func withoutOrder(env []string) []string {
+// without leaves a variable out, else a child that embeds this package would supervise too.
+func without(env []string, name string) []string {
 	var keep []string
 	for _, v := range env {
-		if !strings.HasPrefix(v, variable+"=") {
+		if !strings.HasPrefix(v, name+"=") {
 			keep = append(keep, v)
 		}
 	}

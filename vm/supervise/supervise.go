@@ -8,6 +8,9 @@
 //
 // The supervisor leads a session of its own, so that Ctrl-C on the terminal reaches the parent alone.
 //
+// A child may be confined: then the supervisor starts this program once more, as one that builds the walls of package
+// confine around itself and turns into the child. The supervisor stays outside of them.
+//
 // It refuses to know what the child is; QEMU and swtpm are the users.
 package supervise
 
@@ -21,13 +24,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/belljar/belljar/vm/confine"
 )
 
-// The environment variable that makes this program a supervisor, and the descriptors that one inherits.
+// The environment variables that make this program a supervisor, or what confines itself and becomes the child, and the
+// descriptors that these inherit.
 const (
 	variable   = "BELLJAR_SUPERVISE"
+	confiner   = "BELLJAR_CONFINE"
 	deathFD    = 3 // read end of the death pipe
 	statusFD   = 4 // write end of the pipe on which the supervisor reports
+	reportFD   = 3 // of the confiner: write end of the pipe on which it reports to the supervisor
 	exitFailed = 127
 )
 
@@ -42,6 +50,8 @@ type Command struct {
 	Env    []string `json:"-"` // its whole environment; nil is this process's
 	Stdout *os.File // nil is /dev/null
 	Stderr *os.File // nil is /dev/null
+
+	Confine *confine.Plan // nil runs it as free as this process
 }
 
 // Exit is how a program ended.
@@ -63,15 +73,18 @@ func (e Exit) String() string {
 
 // report is a line that the supervisor writes: first the program's process id (or why it did not start), last its end.
 type report struct {
-	PID   int    `json:"pid,omitempty"`
-	Error string `json:"error,omitempty"`
-	Exit  *Exit  `json:"exit,omitempty"`
+	PID      int             `json:"pid,omitempty"`
+	Confined *confine.Report `json:"confined,omitempty"`
+	Error    string          `json:"error,omitempty"`
+	Exit     *Exit           `json:"exit,omitempty"`
 }
 
 // Process is a supervised program.
 type Process struct {
 	PID        int // of the program; its process group has the same number
 	Supervisor int // process id of the supervisor
+
+	Confined confine.Report // what became of the Command's plan; empty without one
 
 	death *os.File
 	once  sync.Once
@@ -132,6 +145,9 @@ func Start(c Command) (*Process, error) {
 		return nil, errors.New(first.Error)
 	}
 	p := &Process{PID: first.PID, Supervisor: sup.Process.Pid, death: deathW, done: make(chan struct{})}
+	if first.Confined != nil {
+		p.Confined = *first.Confined
+	}
 	go p.reap(sup, statusR, in)
 	return p, nil
 }

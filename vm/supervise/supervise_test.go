@@ -12,10 +12,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/belljar/belljar/vm/confine"
 )
 
 // childVariable makes the test program a parent of its own, for the tests that kill one.
 const childVariable = "SUPERVISE_TEST_PARENT"
+
+// confineVariable makes it confine its child; as root, to another user, whom the kernel's parent-death signal must
+// follow too.
+const (
+	confineVariable = "SUPERVISE_TEST_CONFINE"
+	someUID         = 65500
+)
 
 func TestMain(m *testing.M) {
 	Main()
@@ -27,7 +36,14 @@ func TestMain(m *testing.M) {
 
 // parent starts a shell script, says the process ids and waits to be killed.
 func parent(script string) {
-	p, err := Start(Command{Path: "/bin/sh", Args: []string{"-c", script}})
+	c := Command{Path: "/bin/sh", Args: []string{"-c", script}}
+	if _, ok := os.LookupEnv(confineVariable); ok {
+		c.Confine = &confine.Plan{Paths: system()}
+		if os.Getuid() == 0 {
+			c.Confine.UID = someUID
+		}
+	}
+	p, err := Start(c)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
