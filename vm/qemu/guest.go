@@ -28,6 +28,8 @@ type guest struct {
 	hasOS   bool     // a kernel that may heed the power button
 	grace   time.Duration
 
+	confined *confinement
+
 	process *supervise.Process
 	monitor *monitor
 	ports   map[string]*port
@@ -53,6 +55,7 @@ var (
 	_ vm.Logger       = (*guest)(nil)
 	_ vm.ResetCounter = (*guest)(nil)
 	_ vm.Ender        = (*guest)(nil)
+	_ vm.Confined     = (*guest)(nil)
 	_ vm.DiskReader   = (*guest)(nil)
 	_ vm.Prober       = (*guest)(nil)
 	_ vm.Screendumper = (*guest)(nil)
@@ -87,6 +90,9 @@ func (g *guest) connect(ctx context.Context) error {
 	g.heard = heard
 	g.mu.Unlock()
 	go g.listen(heard)
+	if err := g.verify(); err != nil {
+		return err
+	}
 	if err := g.monitor.do(30*time.Second, "cont"); err != nil {
 		return g.notStarted(ctx, err)
 	}
@@ -150,12 +156,13 @@ func (g *guest) reap() {
 	close(g.gone)
 }
 
-// sweep removes the sockets.
+// sweep removes the sockets, and makes the folder what it was.
 func (g *guest) sweep() {
 	_ = os.Remove(filepath.Join(g.dir, qmpSocket))
 	for i := range len(g.ports) {
 		_ = os.Remove(filepath.Join(g.dir, portSocket(i)))
 	}
+	g.takeBack()
 }
 
 // abort undoes a Start that went wrong half-way.

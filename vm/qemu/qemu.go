@@ -70,13 +70,9 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 	if m, err = absolute(m); err != nil {
 		return nil, err
 	}
-	argv, err := Args(m, Run)
-	if err != nil {
-		return nil, fault.New(fault.Usage, "start "+m.Name, "%w", err)
-	}
 	byHand, err := Args(m, ByHand)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Usage, "start "+m.Name, "%w", err)
 	}
 	g := &guest{
 		name:    m.Name,
@@ -97,6 +93,14 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 			g.abort()
 		}
 	}()
+	if g.confined, err = newConfinement(m, binary, dir); err != nil {
+		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
+	}
+	argv, err := Args(g.confined.machine, Run)
+	if err != nil {
+		return nil, err
+	}
+	argv = append(argv, g.confined.flags...)
 	if err := g.prepare(ctx, m, binary, argv); err != nil {
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
@@ -168,8 +172,14 @@ func (g *guest) run(binary string, argv []string) error {
 	if err != nil {
 		return fault.New(fault.Host, "start "+g.name, "monitor socket: %w", err)
 	}
+	if err := g.noteConfinement(); err != nil {
+		return err
+	}
+	if err := g.lend(); err != nil {
+		return fault.New(fault.Host, "start "+g.name, "hand the machine's folder to QEMU's user: %w", err)
+	}
 	g.process, err = supervise.Start(supervise.Command{
-		Path: binary, Args: argv, Dir: g.dir, Env: environment(), Stdout: stderr, Stderr: stderr,
+		Path: binary, Args: argv, Dir: g.dir, Env: environment(), Stdout: stderr, Stderr: stderr, Confine: &g.confined.plan,
 	})
 	if err != nil {
 		return fault.New(fault.Host, "start "+g.name, "%w", err)

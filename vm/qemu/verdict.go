@@ -46,6 +46,9 @@ func (g *guest) died(exit supervise.Exit) error {
 
 // evidence adds what each side printed, and how to see it again.
 func (g *guest) evidence(err *fault.Error) *fault.Error {
+	if g.confined != nil && strings.Contains(g.tail(stderrLog), "ermission denied") {
+		err = err.WithEvidence("what QEMU may open", g.confined.given())
+	}
 	return err.
 		WithEvidence("console, last lines", lastLines(g.tail(consoleLog), tailLines)).
 		WithEvidence("QEMU's stderr", g.tail(stderrLog)).
