@@ -2,6 +2,7 @@ package integration
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +57,81 @@ func TestBrokenKVM(t *testing.T) {
 		t.Errorf("again it took %s, want 2 s at most", best)
 	}
 	autoTakes(t, "tcg")
+}
+
+// What doctor says of KVM when QEMU is as it is, and when it starts machines of which KVM lacks features: the case in which
+// a device opens, makes machines, and then hangs a stock kernel.
+func TestDoctorTellsOfKVM(t *testing.T) {
+	needMachines(t)
+	rom(t) // a kernel in the store
+	for _, unforced := range []bool{false, true} {
+		b := onClone(t, "bundles")
+		if unforced {
+			b.env = append(b.env, "PATH="+unforcedQEMU(t)+":"+os.Getenv("PATH"))
+		}
+		start := time.Now()
+		kvm, tcg := accelChecks(t, b)
+		took := time.Since(start)
+		t.Logf("without enforce: %v; after %s:\n  %s\n  %s\n  %s", unforced, took, kvm.Text, kvm.Remedy, tcg.Text)
+		if took > 15*time.Second+mirrorPatience {
+			t.Errorf("it took %s", took)
+		}
+		if kvm.State == "ok" {
+			continue
+		}
+		if kvm.Remedy == "" {
+			t.Error("no remedy")
+		}
+		contains(t, "doctor on this host", kvm.Text, "this host is")
+		if _, err := os.Stat("/sys/module/kvm_pvm"); err == nil && unforced {
+			contains(t, "doctor", kvm.Text, "hangs: ") // it was seen to, with every stock kernel
+		}
+		start = time.Now()
+		again, _ := accelChecks(t, b)
+		if !noDevice() {
+			contains(t, "doctor", again.Text, "found earlier")
+		}
+		if took := time.Since(start); took > 5*time.Second+mirrorPatience {
+			t.Errorf("again it took %s", took)
+		}
+	}
+}
+
+// mirrorPatience is how long doctor may wait for a mirror, beside what is looked at here.
+const mirrorPatience = 20 * time.Second
+
+type check struct{ Name, State, Text, Remedy string }
+
+// accelChecks calls doctor for what it says of accelerators.
+func accelChecks(t *testing.T, b *belljar) (kvm, tcg check) {
+	t.Helper()
+	var result struct{ Checks []check }
+	b.run("doctor", "--json").result(t, &result)
+	for _, c := range result.Checks {
+		switch c.Name {
+		case "kvm":
+			kvm = c
+		case "tcg":
+			tcg = c
+		}
+	}
+	if kvm.Text == "" || tcg.Text == "" {
+		t.Fatalf("checks %+v", result.Checks)
+	}
+	return kvm, tcg
+}
+
+// unforcedQEMU is a folder with programs that start QEMU without 'enforce'.
+func unforcedQEMU(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"qemu-system-x86_64", "qemu-system-i386"} {
+		real, err := exec.LookPath(name)
+		must(t, err)
+		script := "#!/bin/sh\nfor a do shift; set -- \"$@\" \"${a%,enforce}\"; done\nexec " + real + " \"$@\"\n"
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+	}
+	return dir
 }
 
 // autoTakes says that --accel auto takes an accelerator, and warns once if it is not KVM.

@@ -11,11 +11,9 @@ import (
 	"github.com/belljar/belljar/vm"
 )
 
-// decideAccel chooses the accelerator for a guest: KVM only where it has booted this very kernel on this host.
+// decideAccel chooses the accelerator for a guest: KVM only where it has booted this very kernel on this host, and faster
+// than TCG did.
 func (h *house) decideAccel(ctx context.Context, want vm.Accel, p *plan, b *bundle, run *vm.Run) (vm.Decision, error) {
-	if want == vm.TCG {
-		return vm.Decision{Accel: vm.TCG, Reason: "asked for"}, nil
-	}
 	version, err := h.backend.Version(ctx, p.guest.Arch)
 	if err != nil {
 		return vm.Decision{}, err
@@ -24,28 +22,29 @@ func (h *house) decideAccel(ctx context.Context, want vm.Accel, p *plan, b *bund
 	if err != nil {
 		return vm.Decision{}, err
 	}
-	key := vm.Key{BootID: bootID, QEMU: version, Kernel: string(b.Kernel)}
+	m := machine(p.guest, p.locked)
+	key := vm.Key{BootID: bootID, QEMU: version, Kernel: string(b.Kernel), Type: m.Type, CPU: m.CPU}
 	prove := func(ctx context.Context) (vm.Proof, error) {
-		dir, err := run.Dir("kvm-proof")
-		if err != nil {
-			return vm.Proof{}, err
-		}
-		h.note(PhaseAccel, "proving KVM: booting the guest's kernel under it once")
-		m := vm.ProbeMachine(machine(p.guest, p.locked), h.store.Path(b.Kernel), h.store.Path(b.Proof))
-		return vm.Prove(ctx, h.backend, m, proofLine, dir, vm.ProofDeadline)
+		h.note(PhaseAccel, "proving KVM: booting the guest's kernel once under it, and once under TCG")
+		return vm.Trial{
+			Machine: vm.ProbeMachine(m, h.store.Path(b.Kernel), h.store.Path(b.Proof)),
+			Runs:    proofRuns, Done: proofDone, Dir: run.Dir,
+		}.Prove(ctx, h.backend)
 	}
 	d, err := vm.Decide(ctx, want, prove, filepath.Join(h.Dir, "accel"), key)
 	if err != nil {
 		return d, err
 	}
-	if d.Accel == vm.KVM {
-		d.Reason = fmt.Sprintf("booted this kernel in %s", d.Proof.Took.Round(time.Millisecond))
-	} else {
-		kind := Warning
-		if d.FromCache {
-			kind = Note // said aloud once
-		}
-		h.report(Event{Kind: kind, Phase: PhaseAccel, Text: d.Reason})
+	h.pace = d.Pace
+	switch {
+	case want == vm.TCG:
+		d.Reason = "asked for"
+	case d.Accel == vm.KVM:
+		d.Reason = fmt.Sprintf("booted this kernel in %s", d.Proof.KVM.Boot.Round(time.Millisecond))
+	case d.FromCache:
+		h.report(Event{Kind: Note, Phase: PhaseAccel, Text: d.Reason}) // said aloud once
+	default:
+		h.report(Event{Kind: Warning, Phase: PhaseAccel, Text: d.Reason})
 	}
 	return d, nil
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/belljar/belljar/image/debian"
 	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/specs"
-	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -51,11 +50,12 @@ func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
 		}
 		all = append(all, h.checkQEMU(ctx, g))
 	}
-	kvm, err := h.checkKVM(ctx, loaded)
+	accel, err := h.checkAccel(ctx, loaded)
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, kvm, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(),
+	all = append(all, accel...)
+	all = append(all, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(),
 		checkAgents(), checkGit(), h.checkMirror(ctx, loaded))
 	return all, ctx.Err()
 }
@@ -83,98 +83,6 @@ func (h *house) checkQEMU(ctx context.Context, g *specs.Guest) Check {
 	}
 	text := fmt.Sprintf("%s with machine %s and CPU %s", version, g.Machine, g.CPU)
 	return Check{Name: name, State: CheckOK, Text: text}
-}
-
-// slow is what a host without KVM has to put up with.
-const slow = ": TCG will be used, 10 to 20 times slower"
-
-// checkKVM proves KVM: with the pinned kernel where the store has it, else with QEMU's own firmware.
-func (h *house) checkKVM(ctx context.Context, l *specs.Loaded) (Check, error) {
-	if reason, remedy := vm.KVMAccess(); reason != "" {
-		return Check{Name: "kvm", State: CheckWarn, Text: reason + slow, Remedy: remedy}, nil
-	}
-	run, err := h.newRun(ctx, "doctor")
-	if err != nil {
-		return Check{}, err
-	}
-	defer func() { _ = h.runs.Remove(run.ID()) }()
-	defer func() { _ = run.Finish(vm.Passed, nil) }()
-
-	text, works := "", false
-	if p := h.planWithKernel(l); p != nil {
-		text, works, err = h.proveKernel(ctx, p, run)
-	} else {
-		text, works, err = h.proveFirmware(ctx, l, run)
-	}
-	switch {
-	case err != nil:
-		return failed("kvm", err), nil
-	case !works:
-		remedy := "where this is a virtual machine, ask for nested virtualisation; where it is not, look at " +
-			"dmesg | grep kvm. Belljar works without"
-		return Check{Name: "kvm", State: CheckWarn, Text: text, Remedy: remedy}, nil
-	}
-	return Check{Name: "kvm", State: CheckOK, Text: text}, nil
-}
-
-// planWithKernel is the spec's plan if the store has its kernel already, else nil.
-func (h *house) planWithKernel(l *specs.Loaded) *plan {
-	p, err := makePlan(l.Spec.Name, "", "")
-	if err != nil {
-		return nil
-	}
-	for _, lp := range p.locked.Packages {
-		if lp.Kernel && h.store.Has(store.Digest(lp.SHA256)) {
-			return p
-		}
-	}
-	return nil
-}
-
-// proveKernel is the proof that a build would make, and is remembered for it.
-func (h *house) proveKernel(ctx context.Context, p *plan, run *vm.Run) (text string, works bool, err error) {
-	b, err := h.bundle(ctx, p.guest, p.locked)
-	if err != nil {
-		return "", false, err
-	}
-	quiet := *h
-	quiet.Report = nil
-	start := time.Now()
-	d, err := quiet.decideAccel(ctx, vm.Auto, p, b, run)
-	if err != nil {
-		return "", false, err
-	}
-	if d.Accel == vm.KVM {
-		took := d.Proof.Took.Round(time.Millisecond)
-		return fmt.Sprintf("booted the pinned kernel %s in %s", b.Release, took), true, nil
-	}
-	if d.FromCache {
-		return d.Reason, false, nil
-	}
-	took := time.Since(start).Round(100 * time.Millisecond)
-	return fmt.Sprintf("%s (found out in %s)", d.Reason, took), false, nil
-}
-
-// proveFirmware finds gross breakage only: it is for a host whose store is still empty.
-func (h *house) proveFirmware(ctx context.Context, l *specs.Loaded, run *vm.Run) (text string, works bool, err error) {
-	dir, err := run.Dir("kvm-proof")
-	if err != nil {
-		return "", false, err
-	}
-	g, err := l.Guest("")
-	if err != nil {
-		return "", false, err
-	}
-	proof, err := vm.QuickProbe(ctx, h.backend, unlocked(g), dir)
-	if err != nil {
-		return "", false, err
-	}
-	if !proof.OK {
-		return "it does not run QEMU's own firmware: " + proof.Reason + slow, false, nil
-	}
-	text = fmt.Sprintf("runs QEMU's own firmware in %s; the first build proves it with the pinned kernel",
-		proof.Took.Round(time.Millisecond))
-	return text, true, nil
 }
 
 // unlocked is a guest's machine without a lock: a lock copies these fields from the spec.

@@ -24,7 +24,8 @@ type house struct {
 	store   *store.Store
 	runs    *vm.Runs
 	backend backend
-	once    bool // nothing is retried: what failed is to be looked at
+	once    bool    // nothing is retried: what failed is to be looked at
+	pace    vm.Pace // what times are stretched by, since the accelerator is chosen
 	keyring func() (*debian.Keys, error)
 }
 

@@ -110,12 +110,15 @@ func (h *house) keepModules(ctx context.Context, paths []string) ([]moduleFile, 
 type bundle struct {
 	Kernel    store.Digest // what is booted: bzImage or ELF
 	Initramfs store.Digest // a guest's
-	Proof     store.Digest // the one-line initramfs of the KVM proof
+	Proof     store.Digest // the initramfs of the KVM proof
 	Release   string       // uname -r
 }
 
-// proofLine is what a kernel under the KVM proof says before it powers off.
-const proofLine = "belljar: this kernel runs"
+// What a kernel under the KVM proof says: when it runs a program, and when that has done its work.
+const (
+	proofRuns = "belljar: this kernel runs"
+	proofDone = "belljar: its work is done"
+)
 
 // bundle assembles the initramfs of a guest, or finds it in the store.
 func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGuest) (*bundle, error) {
@@ -147,7 +150,7 @@ func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGues
 		return nil, err
 	}
 	if b.Proof, err = h.putStream(ctx, func(w io.Writer) error {
-		return initramfs.BuildProof(w, config.Busybox, proofLine, g.Clock)
+		return initramfs.BuildProof(w, config.Busybox, proofRuns, proofDone, g.Clock)
 	}); err != nil {
 		return nil, err
 	}
@@ -173,7 +176,8 @@ func bundleKey(g *specs.Guest, lg *specs.LockedGuest) (string, error) {
 		return "", err
 	}
 	return identity([]any{
-		"bundle", initramfs.Recipe(), kernelKey(kernel), busybox.SHA256, mapper, agent, g.Clock.Unix(),
+		"bundle", initramfs.Recipe(), initramfs.ProofRecipe(), kernelKey(kernel), busybox.SHA256, mapper, agent,
+		g.Clock.Unix(),
 	}), nil
 }
 

@@ -9,5 +9,15 @@ func SetKVMDevice(t *testing.T, path string) {
 	t.Cleanup(func() { kvmDevice = before })
 }
 
-// ExplainKVM is explainKVM.
-var ExplainKVM = explainKVM
+// SetHostKVM puts another host in this one's place for a test.
+func SetHostKVM(t *testing.T, h HostKVM) {
+	before := look
+	look = func() HostKVM { return h }
+	t.Cleanup(func() { look = before })
+}
+
+// What finds out about a host.
+var (
+	CPUFlags  = cpuFlags
+	KVMModule = kvmModule
+)

@@ -3,10 +3,8 @@ package vm
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/belljar/belljar/atomicfile"
@@ -36,7 +34,7 @@ func memories(dir string) []remembered {
 // Recall finds the proof of a key.
 func Recall(dir string, key Key) (Proof, bool) {
 	for _, m := range memories(dir) {
-		if m.Key == key {
+		if m.Key == key && m.Proof.Outcome != "" { // one without is of an earlier Belljar
 			return m.Proof, true
 		}
 	}
@@ -67,21 +65,4 @@ func writeJSON(path string, v any) error {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	return nil
-}
-
-// found reads r until text has come, wherever the reads cut it; false if r ends before.
-func found(r io.Reader, text string) bool {
-	var window string
-	buf := make([]byte, 4096)
-	for {
-		n, err := r.Read(buf)
-		window += string(buf[:n])
-		if strings.Contains(window, text) {
-			return true
-		}
-		window = window[max(0, len(window)-len(text)):]
-		if err != nil {
-			return false
-		}
-	}
 }

@@ -12,8 +12,9 @@ func newDoctor(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say whether this host can build, and what to mend if not",
-		Long: `Doctor looks at what a build needs of this host: QEMU, an accelerator (KVM is proven by a boot, not
-assumed), memory, disk space and a mirror. Each 'no' comes with its remedy; any 'no' makes the exit code 4.`,
+		Long: `Doctor looks at what a build needs of this host: QEMU, an accelerator (KVM is proven by a boot beside
+one under TCG, not assumed; what it lacks and what would mend it is said for the host at hand), memory,
+disk space and a mirror. Each 'no' comes with its remedy; any 'no' makes the exit code 4.`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error { return runDoctor(c.Context(), e) },
 	}

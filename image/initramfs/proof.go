@@ -16,13 +16,26 @@ func Recipe() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// BuildProof writes the smallest initramfs that shows that a kernel runs: init says the line and powers off. It goes
-// to /dev/console, which devtmpfs has.
-func BuildProof(w io.Writer, busybox File, line string, clock time.Time) error {
-	busybox.Name, busybox.Mode = "bin/busybox", 0o755
-	script := fmt.Sprintf("#!/bin/busybox sh\n"+
+// ProofWork is how many times the proof's shell counts: a tenth of a second's work for a processor of today.
+const ProofWork = 100_000
+
+// ProofRecipe identifies what BuildProof writes beside what it is given, for cache keys.
+func ProofRecipe() string { return proofScript("runs", "done") }
+
+// proofScript says a line, works, and says another. It writes to /dev/console, which devtmpfs has.
+func proofScript(runs, done string) string {
+	return fmt.Sprintf("#!/bin/busybox sh\n"+
 		"/bin/busybox mount -t devtmpfs dev /dev\n"+
 		"echo '%s' >/dev/console\n"+
-		"/bin/busybox poweroff -f\n", line)
-	return write(w, clock, []string{"bin", "dev"}, nil, []File{busybox, Bytes("init", 0o755, []byte(script))})
+		"i=0; while [ $i -lt %d ]; do i=$((i+1)); done\n"+
+		"echo '%s' >/dev/console\n"+
+		"/bin/busybox poweroff -f\n", runs, ProofWork, done)
+}
+
+// BuildProof writes the smallest initramfs that shows that a kernel runs and how fast: init says a line, counts to
+// ProofWork, says another and powers off.
+func BuildProof(w io.Writer, busybox File, runs, done string, clock time.Time) error {
+	busybox.Name, busybox.Mode = "bin/busybox", 0o755
+	init := Bytes("init", 0o755, []byte(proofScript(runs, done)))
+	return write(w, clock, []string{"bin", "dev"}, nil, []File{busybox, init})
 }
