@@ -6,19 +6,21 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/vm"
 )
 
-// What configuring may take, and how long a script of a package may say nothing. Under TCG on two idle cores 145
-// packages take half a minute, and what takes longest is silent for twenty seconds.
+// What configuring may take, and how long a script of a package may say nothing, at the pace of KVM. Under TCG, whose
+// pace is 10 or more, 145 packages take half a minute on two idle cores, and what takes longest is silent for twenty
+// seconds.
 const (
-	configureTimeout = 20 * time.Minute
-	configureSilence = 6 * time.Minute
+	configureTimeout = 2 * time.Minute
+	configureSilence = 40 * time.Second
 )
 
-func configureStage() wire.Stage {
+func configureStage(pace vm.Pace) wire.Stage {
 	return wire.Stage{
 		Name: "configure", Script: image.ConfigureScript, Root: true, WorkDir: "/build", OutDir: "/build/out",
-		Env: map[string]string{}, Timeout: configureTimeout, Silence: configureSilence,
+		Env: map[string]string{}, Timeout: pace.Of(configureTimeout), Silence: pace.Of(configureSilence),
 	}
 }
 

@@ -157,7 +157,7 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 	defer logFile.Close()
 	var said image.ConfigureLog
 	show := h.stageLog(logFile, PhaseConfigure, "")
-	res, err := g.Run(g.ctx, configureStage(), func(line string) {
+	res, err := g.Run(g.ctx, configureStage(h.pace), func(line string) {
 		said.Line(line)
 		show(line)
 	})

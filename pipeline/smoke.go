@@ -49,6 +49,7 @@ func Smoke(ctx context.Context, cfg Config, o SmokeOptions) (_ []Verdict, err er
 	if accel == vm.Auto {
 		accel = vm.TCG // a boot takes a second either way, and nothing of the guest's kernel is here to prove KVM with
 	}
+	h.pace = vm.PaceOf(accel, vm.Proof{})
 	files := map[string]string{}
 	for _, t := range loaded.Spec.Smoke {
 		files[t.Artifact] = o.ROM
@@ -112,7 +113,7 @@ func (h *house) smokeOne(ctx context.Context, t specs.Smoke, rom string, accel v
 	var v *smoke.Verdict
 	boots := fmt.Sprintf("%s boots on %s", filepath.Base(rom), t.Machine)
 	_, err = h.phase(PhaseSmoke, t.Name, boots, func() (string, error) {
-		v, err = smoke.Run(ctx, h.backend, accel, rom, smokeTest(t), dir)
+		v, err = smoke.Run(ctx, h.backend, accel, rom, smokeTest(t, h.pace), dir)
 		if err != nil {
 			return "", err
 		}
@@ -128,10 +129,11 @@ func verdictText(v *smoke.Verdict) string {
 	return "FAIL: " + v.Reason
 }
 
-func smokeTest(t specs.Smoke) smoke.Test {
+func smokeTest(t specs.Smoke, pace vm.Pace) smoke.Test {
 	return smoke.Test{
 		Name: t.Name, Machine: t.Machine, CPU: t.CPU, Memory: int64(t.Memory), Console: t.Console, Disk: t.Disk,
-		Expect: t.Expect, Forbid: t.Forbid, Silence: time.Duration(t.Silence), Timeout: time.Duration(t.Timeout),
+		Expect: t.Expect, Forbid: t.Forbid,
+		Silence: pace.Of(time.Duration(t.Silence)), Timeout: pace.Of(time.Duration(t.Timeout)),
 	}
 }
 

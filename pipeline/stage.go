@@ -235,7 +235,7 @@ func stageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
 func (j *job) guestStage(s *specs.Stage) wire.Stage {
 	st := wire.Stage{
 		Name: s.Name, Script: s.Script, Env: stageEnv(s, j.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
-		Timeout: time.Duration(s.Timeout), Silence: time.Duration(s.Silence), Device: diskOutputs,
+		Timeout: j.pace.Of(time.Duration(s.Timeout)), Silence: j.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
 	}
 	for _, src := range j.lock.Sources {
 		st.Sources = append(st.Sources, wire.Mount{From: "sources/" + src.Name, To: "/build/sources/" + src.Name})

@@ -58,9 +58,9 @@ type Stage struct {
 	Env map[string]string `yaml:"env,omitempty" json:"env,omitempty"`
 	// What is run, by `/bin/sh -eu`.
 	Script string `yaml:"script" json:"script"`
-	// The longest wall time in the guest; left out, there is no limit.
+	// The longest wall time in the guest, at the pace of KVM; left out, there is no limit.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
-	// The longest time without output.
+	// The longest time without output, at the pace of KVM.
 	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
 	// The files that it makes, relative to `$OUT`. All must be there at the end.
 	Outputs []string `yaml:"outputs" json:"outputs"`
@@ -96,9 +96,9 @@ type Smoke struct {
 	Expect []string `yaml:"expect" json:"expect"`
 	// Regular expressions (RE2) for lines that fail the test at once.
 	Forbid []string `yaml:"forbid,omitempty" json:"forbid,omitempty"`
-	// The longest time without a byte on the console.
+	// The longest time without a byte on the console, at the pace of KVM.
 	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
-	// The longest wall time.
+	// The longest wall time, at the pace of KVM.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 

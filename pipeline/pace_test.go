@@ -1,0 +1,25 @@
+package pipeline
+
+import (
+	"testing"
+	"time"
+
+	"github.com/belljar/belljar/specs"
+)
+
+// Every limit that a spec sets is stretched by the host's pace, and none that it does not set appears.
+func TestPaceOfSpec(t *testing.T) {
+	j := &job{house: &house{pace: 12}, plan: &plan{guest: &specs.Guest{}, locked: &specs.LockedGuest{}}}
+	j.lock = &specs.Lock{}
+	st := j.guestStage(&specs.Stage{Silence: specs.Duration(time.Second)})
+	if st.Silence != 12*time.Second || st.Timeout != 0 {
+		t.Errorf("stage: silence %s, timeout %s", st.Silence, st.Timeout)
+	}
+	sm := smokeTest(specs.Smoke{Silence: specs.Duration(time.Second), Timeout: specs.Duration(time.Minute)}, j.pace)
+	if sm.Silence != 12*time.Second || sm.Timeout != 12*time.Minute {
+		t.Errorf("smoke: silence %s, timeout %s", sm.Silence, sm.Timeout)
+	}
+	if c := configureStage(j.pace); c.Timeout != 24*time.Minute || c.Silence != 8*time.Minute {
+		t.Errorf("configure: timeout %s, silence %s", c.Timeout, c.Silence)
+	}
+}
