@@ -22,13 +22,17 @@ func (h *house) decideAccel(ctx context.Context, want vm.Accel, p *plan, b *bund
 	if err != nil {
 		return vm.Decision{}, err
 	}
+	elsewhere, unseen, err := h.elsewhere(ctx)
+	if err != nil {
+		return vm.Decision{}, err
+	}
 	m := machine(p.guest, p.locked)
-	key := vm.Key{BootID: bootID, QEMU: version, Kernel: string(b.Kernel), Type: m.Type, CPU: m.CPU}
+	key := vm.Key{Host: elsewhere.UUID, BootID: bootID, QEMU: version, Kernel: string(b.Kernel), Type: m.Type, CPU: m.CPU}
 	prove := func(ctx context.Context) (vm.Proof, error) {
 		h.note(PhaseAccel, "proving KVM: booting the guest's kernel once under it, and once under TCG")
 		return vm.Trial{
 			Machine: vm.ProbeMachine(m, h.store.Path(b.Kernel), h.store.Path(b.Proof)),
-			Runs:    proofRuns, Done: proofDone, Dir: run.Dir,
+			Runs:    proofRuns, Done: proofDone, Dir: run.Dir, Unseen: unseen,
 		}.Prove(ctx, h.backend)
 	}
 	d, err := vm.Decide(ctx, want, prove, filepath.Join(h.Dir, "accel"), key)

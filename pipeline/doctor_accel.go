@@ -37,7 +37,11 @@ func (h *house) checkAccel(ctx context.Context, l *specs.Loaded) ([]Check, error
 	if remembered {
 		found = "found earlier, since the host's last boot"
 	}
-	return accelChecks(proof, vm.LookAtKVM().Where(), what, found), nil
+	where := vm.HostKVM{Unseen: true}.Where()
+	if _, unseen, err := h.elsewhere(ctx); err == nil && !unseen {
+		where = vm.LookAtKVM().Where()
+	}
+	return accelChecks(proof, where, what, found), nil
 }
 
 // accelChecks puts a proof into words.
@@ -105,5 +109,9 @@ func (h *house) proveFirmware(ctx context.Context, l *specs.Loaded, run *vm.Run)
 	if err != nil {
 		return vm.Proof{}, err
 	}
-	return vm.FirmwareTrial(unlocked(g), run.Dir).Prove(ctx, h.backend)
+	trial := vm.FirmwareTrial(unlocked(g), run.Dir)
+	if _, trial.Unseen, err = h.elsewhere(ctx); err != nil {
+		return vm.Proof{}, err
+	}
+	return trial.Prove(ctx, h.backend)
 }

@@ -130,6 +130,15 @@ func TestDecide(t *testing.T) {
 			t.Error("remembered")
 		}
 	})
+	t.Run("elsewhere, this host's device does not count", func(t *testing.T) {
+		vm.SetHostKVM(t, vm.HostKVM{Device: "/dev/kvm", Open: os.ErrNotExist})
+		there := key
+		there.Host = "6d1f"
+		if d, err := decide(t, vm.Auto, good, t.TempDir(), there); err != nil || d.Accel != vm.KVM {
+			t.Errorf("%+v, %v", d, err)
+		}
+		vm.SetHostKVM(t, soundHost)
+	})
 	t.Run("no such accelerator", func(t *testing.T) {
 		if _, err := decide(t, "hvf", good, t.TempDir(), key); fault.KindOf(err) != fault.Usage {
 			t.Errorf("error %v, want a usage fault", err)

@@ -27,6 +27,7 @@ const (
 
 // HostKVM is what can be seen of a host's virtualisation without starting a machine.
 type HostKVM struct {
+	Unseen  bool   // machines run on another host, at which this program cannot look
 	Device  string // the path that was tried
 	Open    error  // why it does not open; nil if it does
 	Access  Access // who may open it, if it is there
@@ -86,6 +87,8 @@ var look = LookAtKVM
 func (h HostKVM) Where() string {
 	text := "this host is no virtual machine"
 	switch {
+	case h.Unseen:
+		return "the machines run on another host"
 	case h.Virtual && h.CPU != "":
 		text = fmt.Sprintf("this host is a virtual machine with nested virtualisation (%s)", h.CPU)
 	case h.Virtual:

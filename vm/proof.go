@@ -70,6 +70,8 @@ type Attempt struct {
 // against trying.
 func (h HostKVM) Judge() Proof {
 	switch {
+	case h.Unseen:
+		return Proof{}
 	case errors.Is(h.Open, fs.ErrNotExist):
 		return Proof{Outcome: NoDevice, Reason: "this host has no " + h.Device, Remedy: h.remedyNoDevice()}
 	case errors.Is(h.Open, fs.ErrPermission):
@@ -98,6 +100,7 @@ func (h HostKVM) none(reason string) Proof {
 }
 
 const (
+	remedyUnseen = "look at KVM on the machines' own host (ls -l /dev/kvm; dmesg | grep -i kvm); belljar doctor there says more"
 	remedyNested = "this host is a virtual machine: have nested virtualisation switched on for it on its own host " +
 		"(kvm_intel or kvm_amd with nested=1, and a processor passed through), or build on a real machine"
 	remedyFirmware = "switch virtualisation (VT-x, or SVM on AMD) on in this machine's firmware; " +
@@ -175,6 +178,8 @@ func Classify(h HostKVM, cpu string, kvm, tcg Attempt) Proof {
 // remedyBroken is for a KVM that makes machines and does not run them well.
 func (h HostKVM) remedyBroken(o Outcome) string {
 	switch {
+	case h.Unseen:
+		return remedyUnseen
 	case h.CPU == "" && h.Virtual:
 		return remedyNested
 	case h.CPU == "":

@@ -19,6 +19,7 @@ type Trial struct {
 	Done    string                            // the line after a fixed piece of work; empty if it does none
 	Log     string                            // where the lines come: 'console' if empty
 	Dir     func(name string) (string, error) // makes a machine's folder
+	Unseen  bool                              // the backend's machines run on another host than this
 	Wait    time.Duration                     // how long to wait for KVM, and twice that for both; 0 is TrialWait
 }
 
@@ -53,9 +54,15 @@ func FirmwareTrial(base Machine, dir func(name string) (string, error)) Trial {
 // Prove boots the trial's machine under KVM, then under TCG, and judges what came of it. A machine that dies, resets or
 // stays silent is a proof of the contrary, not an error. Both machines are gone when Prove returns.
 func (t Trial) Prove(ctx context.Context, b Backend) (Proof, error) {
-	host := look()
+	host := HostKVM{Unseen: true}
+	if !t.Unseen {
+		host = look()
+	}
 	if p := host.Judge(); p.Outcome != "" {
 		return p, nil
+	}
+	if p, err := t.offers(ctx, b); p.Outcome != "" || err != nil {
+		return p, err
 	}
 	wait := cmp.Or(t.Wait, TrialWait)
 	kvm, err := t.Attempt(ctx, b, KVM, wait)
@@ -69,15 +76,31 @@ func (t Trial) Prove(ctx context.Context, b Backend) (Proof, error) {
 	return Classify(host, t.Machine.CPU, kvm, tcg), nil
 }
 
+// offers asks the backend whether it can have such a machine under KVM at all. What it lacks under TCG as well is no proof
+// against KVM, but an error.
+func (t Trial) offers(ctx context.Context, b Backend) (Proof, error) {
+	m := t.Machine
+	m.Accel = TCG
+	if err := b.Preflight(ctx, m); err != nil {
+		return Proof{}, err
+	}
+	m.Accel = KVM
+	err := b.Preflight(ctx, m)
+	if fault.KindOf(err) != fault.Host {
+		return Proof{}, err
+	}
+	p := Proof{Outcome: NoVirtualisation, Reason: inner(err), Remedy: remedyUnseen}
+	for _, f := range fault.Chain(err) {
+		p.Remedy = cmp.Or(f.Remedy, p.Remedy)
+	}
+	return p, nil
+}
+
 // Attempt boots the trial's machine once, and waits for it so long. The error is for what says nothing of the accelerator: a cancelled context, or
 // something else that the host lacks.
 func (t Trial) Attempt(ctx context.Context, b Backend, accel Accel, wait time.Duration) (a Attempt, err error) {
 	m := t.Machine
 	m.Accel = accel
-	// What is missing beside KVM is no proof against it.
-	if err := b.Preflight(ctx, m); err != nil {
-		return Attempt{}, err
-	}
 	dir, err := t.Dir(string(accel) + "-proof")
 	if err != nil {
 		return Attempt{}, err

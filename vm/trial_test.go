@@ -78,7 +78,7 @@ func TestTrial(t *testing.T) {
 		{"resets", fake.Script{End: fake.Resets}, fast, vm.Breaks, "reset", nil},
 		{"does not start", fake.Script{Start: refused}, fast, vm.Refused, "lacks sse4.2", nil},
 		{"somebody else's fault", fake.Script{Start: input}, fast, "", "", input},
-		{"something else is missing", fake.Script{Preflight: refused}, fast, "", "", refused},
+		{"something else is missing", fake.Script{Preflight: refused}, fake.Script{Preflight: refused}, "", "", refused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := playing(c.kvm, c.tcg)
@@ -116,6 +116,28 @@ func TestTrialWithoutKVM(t *testing.T) {
 	b := playing(saysAll(0), saysAll(0))
 	if p, err := trial(t).Prove(t.Context(), b); err != nil || p.Outcome != vm.NoDevice || len(b.Started()) != 0 {
 		t.Errorf("%+v, %v, %d machines", p, err, len(b.Started()))
+	}
+}
+
+// On another host, this one's device says nothing; what the backend says of KVM there counts.
+func TestTrialElsewhere(t *testing.T) {
+	vm.SetHostKVM(t, vm.HostKVM{Device: "/dev/kvm", Open: os.ErrNotExist})
+	no := fault.New(fault.Host, "preflight x", "the domain type kvm is not offered").WithRemedy("offer it")
+	for _, c := range []struct {
+		kvm    fake.Script
+		want   vm.Outcome
+		remedy string
+	}{
+		{saysAll(0), vm.Works, ""},
+		{fake.Script{Preflight: no}, vm.NoVirtualisation, "offer it"},
+		{fake.Script{End: fake.Stays}, vm.Hangs, "machines' own host"},
+	} {
+		tr := trial(t)
+		tr.Unseen = true
+		p, err := tr.Prove(t.Context(), playing(c.kvm, saysAll(20*time.Millisecond)))
+		if err != nil || p.Outcome != c.want || !strings.Contains(p.Remedy, c.remedy) {
+			t.Errorf("want %s: %+v, %v", c.want, p, err)
+		}
 	}
 }
 
