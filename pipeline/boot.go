@@ -72,7 +72,7 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	trail.add(MarkRunning)
 	g := &booted{guest: guest, dir: dir, parent: ctx, read: make(chan struct{}), trail: trail, cmdline: m.Boot.Cmdline}
 	g.ctx, g.stop = context.WithCancelCause(ctx)
-	h.watch(g, m.Accel, phase, name)
+	h.watch(g, phase, name)
 	defer func() {
 		if err != nil {
 			err = g.explain(err)

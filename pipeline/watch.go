@@ -12,17 +12,11 @@ import (
 	"github.com/belljar/belljar/vm/watch"
 )
 
-// tcgSlowdown is how much slower than under KVM a guest's processors get on under TCG, on a host that is busy too.
-const tcgSlowdown = 3
-
 // watch watches a guest from its start to its end: its console for last words, and its progress. What is found ends the
 // guest's context.
-func (h *house) watch(g *booted, accel vm.Accel, phase Phase, name string) {
-	slowdown := 1.0
-	if accel == vm.TCG {
-		slowdown = tcgSlowdown
-	}
-	g.guard = watch.NewGuard(g.guest, watch.Defaults(slowdown))
+func (h *house) watch(g *booted, phase Phase, name string) {
+	// The watchdog's own limits leave room for a guest three times slower than under KVM.
+	g.guard = watch.NewGuard(g.guest, watch.Defaults(float64(h.pace)/3))
 	go g.watchConsole(func(line string) {
 		g.trail.line(line)
 		h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line})

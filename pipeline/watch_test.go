@@ -26,7 +26,7 @@ func watched(t *testing.T, s fake.Script) (*booted, *heard) {
 	}
 	g := &booted{guest: guest, dir: dir, parent: t.Context(), read: make(chan struct{}), trail: newTrail()}
 	g.ctx, g.stop = context.WithCancelCause(t.Context())
-	h.watch(g, m.Accel, PhaseStage, "toy")
+	h.watch(g, PhaseStage, "toy")
 	t.Cleanup(func() { g.Close() })
 	return g, said
 }
