@@ -160,3 +160,14 @@ func TestDiskFaults(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A scratch disk is sparse, but its own tables take room too.
+func TestScratchOnAFullDisk(t *testing.T) {
+	fulldisk.Each(t, func(t *testing.T, d *fulldisk.Disk) {
+		d.Leave(64 << 10)
+		err := Scratch(filepath.Join(d.Dir, "scratch"), 8<<30)
+		if fault.KindOf(err) != fault.Host || fault.Chain(err)[0].Remedy == "" {
+			t.Errorf("%v (%s), want a host fault with a remedy", err, fault.KindOf(err))
+		}
+	})
+}

@@ -3,10 +3,13 @@ package image
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
 	"github.com/google/uuid"
+
+	"github.com/belljar/belljar/fault"
 )
 
 // Scratch makes the build's own disk: an empty ext4 on a sparse file of that size.
@@ -18,7 +21,13 @@ func Scratch(path string, size int64) error {
 	if err := makeExt4(f, size); err != nil {
 		f.Close()
 		os.Remove(path)
-		return fmt.Errorf("scratch disk: %w", err)
+		err = diskFault("scratch disk", filepath.Dir(path), err)
+		if fault.KindOf(err) == fault.Host {
+			return err
+		}
+		// go-diskfs hands the system's error on as text alone, and what it was asked for is always the same.
+		return fault.New(fault.Host, "scratch disk", "%w", err).
+			WithRemedy("Look at the disk of %s: it has %s free.", filepath.Dir(path), freeText(filepath.Dir(path)))
 	}
 	return f.Close()
 }

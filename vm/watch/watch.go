@@ -163,7 +163,7 @@ func (w *Watchdog) host(now moment, alive bool) Finding {
 	remedy := "the host is overloaded, or QEMU hangs: look at what the host does (top, dmesg), and begin again"
 	if now.State == "D" {
 		text = fmt.Sprintf("QEMU (process %d) waits for the host's disk", now.PID)
-		remedy = "look for a failing or overloaded disk (dmesg, iostat), or put Belljar's folder on another (--dir)"
+		remedy = "look for a failing or overloaded disk (dmesg, iostat), or give a folder on another with --dir"
 	}
 	text = fmt.Sprintf("%s, for %s now", text, round(now.at.Sub(w.mute)))
 	if now.at.Sub(w.mute) >= w.limits.Mute {
@@ -193,10 +193,10 @@ func reason(p vm.Progress) *hold {
 	switch {
 	case p.Full:
 		return &hold{"QEMU halted the machine: the host's disk is full",
-			"free space on the disk with Belljar's folder, or name another one with --dir", true}
+			"make room on the disk of Belljar's folder (belljar clean does), or give another folder with --dir", true}
 	case p.Halted == "io-error":
 		return &hold{"QEMU halted the machine: the host's disk failed",
-			"look for errors of the disk with Belljar's folder (dmesg), or name another one with --dir", true}
+			"look for errors of the disk of Belljar's folder (dmesg), or give another folder with --dir", true}
 	case p.Halted == "internal-error":
 		return &hold{"QEMU halted the machine: the accelerator could not go on",
 			"look into the host's kernel log (dmesg); --accel tcg does without KVM", true}
