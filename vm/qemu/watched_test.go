@@ -56,7 +56,7 @@ func TestWatched(t *testing.T) {
 			for _, ev := range told.Evidence {
 				titles += ev.Title + "; "
 			}
-			const want = "console, last lines; QEMU's events; its progress; run it by hand; as Belljar ran it; "
+			const want = "console, last lines; debug console, last lines; QEMU's events; its progress; run it by hand; as Belljar ran it; "
 			if titles != want {
 				t.Errorf("evidence %q, want %q", titles, want)
 			}

@@ -89,11 +89,7 @@ func (s story) ended() string {
 	case fault.KindOf(s.end) == fault.Guest:
 		how = "the machine reset itself"
 	}
-	text := fmt.Sprintf("%s %s after power-on%s; %s", how, seconds(s.saw.Took), s.after(), s.missing())
-	if s.end != nil && fault.KindOf(s.end) != fault.Guest {
-		text += fmt.Sprintf(" (%v)", s.end)
-	}
-	return text
+	return fmt.Sprintf("%s %s after power-on%s; %s", how, seconds(s.saw.Took), s.after(), s.missing())
 }
 
 func (s story) after() string {

@@ -95,21 +95,8 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 		return err
 	}
 	s := story{test: t}
-	guard, watched, stop := guarded(ctx, g)
-	defer stop()
-	s.saw, s.broke = console.Watch(watched, &limited{log, loudest}, script)
-	if held := context.Cause(watched); fault.KindOf(held) == fault.Host {
-		return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%w", held), dir)
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if s.broke != nil {
-		s.doing = guard.Doing(ctx)
-		v.Progress, v.Screen = guard.Samples(), watch.Screen(g)
-	}
-	if e, ok := errors.AsType[*console.Error](s.broke); ok && e.Cause == console.Ended {
-		s.end = g.Wait()
+	if err := s.watch(ctx, g, &limited{log, loudest}, script, v, dir); err != nil {
+		return err
 	}
 	if err := g.Close(); err != nil {
 		return fmt.Errorf("close the machine: %w", err)
@@ -120,6 +107,31 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 	}
 	if !v.Pass && v.ROM.Hint != "" {
 		v.Reason += "; note that " + v.ROM.Hint
+	}
+	return nil
+}
+
+// watch reads the console until it decides, and tells the host's faults from the ROM's: a QEMU that was stopped or killed,
+// or whose disk is full, says nothing of the ROM.
+func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script console.Script, v *Verdict, dir string) error {
+	guard, watched, stop := guarded(ctx, g)
+	defer stop()
+	s.saw, s.broke = console.Watch(watched, log, script)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if held := context.Cause(watched); held != nil {
+		return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%w", held), dir)
+	}
+	if s.broke == nil {
+		return nil
+	}
+	s.doing = guard.Doing(ctx)
+	v.Progress, v.Screen = guard.Samples(), watch.Screen(g)
+	if e, ok := errors.AsType[*console.Error](s.broke); ok && e.Cause == console.Ended {
+		if s.end = g.Wait(); fault.KindOf(s.end) == fault.Host {
+			return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%s: %w", s.ended(), s.end), dir)
+		}
 	}
 	return nil
 }

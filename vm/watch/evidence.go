@@ -16,6 +16,7 @@ import (
 // says under one of them is not said again.
 const (
 	consoleTitle  = "console, last lines"
+	debugTitle    = "debug console, last lines"
 	stderrTitle   = "QEMU's stderr"
 	eventsTitle   = "QEMU's events"
 	progressTitle = "its progress"
@@ -46,6 +47,7 @@ func (g *Guard) Explain(e *fault.Error, dir string) *fault.Error {
 		}
 	}
 	add(consoleTitle, tail(filepath.Join(dir, "console.log"), consoleLines))
+	add(debugTitle, tail(filepath.Join(dir, "debugcon.log"), consoleLines))
 	add(stderrTitle, tail(filepath.Join(dir, "stderr.log"), stderrLines))
 	add(eventsTitle, tail(filepath.Join(dir, "events.log"), eventLines))
 	add(progressTitle, g.Samples())
