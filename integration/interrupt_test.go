@@ -126,6 +126,54 @@ smoke:
 	interrupt(t, p)
 }
 
+// 'belljar stop' is Ctrl-C from elsewhere.
+func TestStop(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	p := startTicking(t, b, "tick-stop")
+	p.awaitText("tick 1")
+	run := p.run()
+	var got struct {
+		Runs []struct{ ID, State, How string }
+	}
+	b.succeed("stop", run.ID, "--json").result(t, &got)
+	if len(got.Runs) != 1 || got.Runs[0].How != "stopped" || got.Runs[0].State != "cancelled" {
+		t.Errorf("got %+v", got)
+	}
+	noMachine(t, run.path, 0)
+	if o := p.waitFor(cleanUpTime); o.code != 130 {
+		t.Errorf("exit code of the build: %d, want 130\n%s%s", o.code, o.tail(), o.stderr)
+	}
+	noDisks(t, run.path)
+	b.unlocked(run.path)
+	b.succeed("stop", run.ID, "--json").result(t, &got)
+	if got.Runs[0].How != "over" {
+		t.Errorf("once more: got %+v", got)
+	}
+}
+
+// A belljar that hears nothing is killed, and swept.
+func TestStopForce(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	p := startTicking(t, b, "tick-deaf")
+	p.awaitText("tick 1")
+	run := p.run()
+	p.signal(syscall.SIGSTOP)
+	o := b.exit(4, "stop", run.ID, "--wait", "100ms", "--json")
+	contains(t, "failure", o.failure(t).all(), "has not ended within 100ms", "--force")
+	var got struct {
+		Runs []struct{ ID, State, How string }
+	}
+	b.succeed("stop", run.ID, "--wait", "100ms", "--force", "--json").result(t, &got)
+	if len(got.Runs) != 1 || got.Runs[0].How != "killed" || got.Runs[0].State != "dead" {
+		t.Errorf("got %+v", got)
+	}
+	noMachine(t, run.path, 2*time.Second)
+	noDisks(t, run.path)
+	b.unlocked(run.path)
+}
+
 // SIGKILL gives nobody time to clean up. The machine dies all the same, and the next call sweeps.
 func TestKill(t *testing.T) {
 	needMachines(t)

@@ -244,7 +244,7 @@ func (h *house) followPhases(run *vm.Run) {
 		at := e.Time.UTC().Format(time.RFC3339)
 		switch e.Kind {
 		case PhaseStart:
-			_ = run.Phase(string(e.Phase)) // a note for onlookers; the run does not depend on it
+			_ = run.Phase(string(e.Phase), e.Name) // a note for onlookers; the run does not depend on it
 			fmt.Fprintf(run.Log(), "%s %s: %s\n", at, joined(string(e.Phase), e.Name), e.Text)
 		case PhaseEnd:
 			took := e.Took.Round(time.Millisecond)

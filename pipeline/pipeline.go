@@ -113,13 +113,19 @@ type Check struct {
 
 // RunInfo is one line of 'belljar runs'.
 type RunInfo struct {
-	ID      string    `json:"id"`
-	What    string    `json:"what"`
-	State   string    `json:"state"` // running, passed, failed, cancelled or dead
-	Phase   string    `json:"phase,omitempty"`
-	Error   string    `json:"error,omitempty"`
-	Started time.Time `json:"started"`
-	Ended   time.Time `json:"ended,omitzero"`
+	ID       string    `json:"id"`
+	What     string    `json:"what"`
+	State    string    `json:"state"` // running, passed, failed, cancelled or dead
+	Phase    string    `json:"phase,omitempty"`
+	Name     string    `json:"name,omitempty"` // which stage or smoke test, where a phase has several
+	Since    time.Time `json:"since,omitzero"` // when the phase began
+	Error    string    `json:"error,omitempty"`
+	PID      int       `json:"pid,omitempty"`
+	Kept     string    `json:"kept,omitempty"` // the machine that it keeps after a failure; 'belljar shell RUN' enters it
+	Started  time.Time `json:"started"`
+	Stopping time.Time `json:"stopping,omitzero"` // when it was asked to end
+	Ended    time.Time `json:"ended,omitzero"`    // of a dead run: its last sign of life
+	Swept    time.Time `json:"swept,omitzero"`    // when what a dead run left was cleaned up
 }
 
 // ShellIO is the terminal of 'belljar shell'.

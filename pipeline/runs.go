@@ -29,9 +29,16 @@ func Runs(cfg Config) ([]RunInfo, error) {
 	}
 	all := make([]RunInfo, 0, len(infos))
 	for _, i := range infos {
-		all = append(all, RunInfo{i.ID, i.What, string(i.State), i.Phase, i.Error, i.Started, i.Ended})
+		all = append(all, runInfo(i))
 	}
 	return all, nil
+}
+
+func runInfo(i vm.Info) RunInfo {
+	return RunInfo{
+		ID: i.ID, What: i.What, State: string(i.State), Phase: i.Phase, Name: i.Name, Since: i.Since, Error: i.Error,
+		PID: i.PID, Kept: i.Kept, Started: i.Started, Stopping: i.Stopping, Ended: i.Ended, Swept: i.Swept,
+	}
 }
 
 // Logs copies a run's logs to w: the one named part ('run', or a machine's folder with its log: 'stage-build/console'),

@@ -66,6 +66,24 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// Stopping live runs is tested in package vm and with the whole program: here it would end the test.
+func TestStopOfRunsThatAreOver(t *testing.T) {
+	h, _ := newHouse(t, fake.Script{})
+	one, two := h.makeRun(t, "build one"), h.makeRun(t, "build two")
+	finish(t, one, vm.Passed, nil)
+	finish(t, two, vm.Cancelled, context.Canceled)
+	got, err := Stop(t.Context(), h.Config, StopOptions{Runs: []string{two.ID(), "one", "two"}})
+	if err != nil || len(got) != 2 || got[0].ID != two.ID() || got[1].ID != one.ID() || got[0].How != "over" ||
+		got[1].State != "passed" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := Stop(t.Context(), h.Config, StopOptions{All: true}); err != nil || len(got) != 0 {
+		t.Errorf("all: got %+v, %v; want none", got, err)
+	}
+	_, err = Stop(t.Context(), h.Config, StopOptions{Runs: []string{"one", "nosuch"}})
+	wantFault(t, err, fault.Usage, "nosuch")
+}
+
 func TestLogs(t *testing.T) {
 	h, _ := newHouse(t, fake.Script{})
 	run := h.makeRun(t, "build toy")

@@ -17,8 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/belljar/belljar/fault"
 )
 
@@ -51,8 +49,14 @@ type Info struct {
 	Ended   time.Time `json:"ended,omitzero"`
 	State   State     `json:"state"`
 	Phase   string    `json:"phase,omitempty"` // what it does now, or did last
+	Name    string    `json:"name,omitempty"`  // of the stage or test, where the phase has several
+	Since   time.Time `json:"since,omitzero"`  // when the phase began
 	Error   string    `json:"error,omitempty"`
 	Fault   string    `json:"fault,omitempty"` // the error's kind
+
+	Stopping time.Time `json:"stopping,omitzero"` // when it was asked to end
+	Kept     string    `json:"kept,omitempty"`    // the folder of the machine that it keeps after a failure
+	Swept    time.Time `json:"swept,omitzero"`    // when a later command cleaned up after its death
 }
 
 // Runs is the folder that holds all runs.
@@ -79,7 +83,8 @@ type Run struct {
 	mu   sync.Mutex
 	info Info
 	log  *os.File
-	keep bool
+
+	unwatch func() bool // ends the wait for the end of its context
 }
 
 var notWord = regexp.MustCompile(`[^a-z0-9]+`)
@@ -139,37 +144,8 @@ func (r *Runs) Create(ctx context.Context, what string) (_ *Run, err error) {
 	if err = run.save(); err != nil {
 		return nil, err
 	}
+	run.unwatch = context.AfterFunc(ctx, run.stopping)
 	return run, nil
-}
-
-// errLocked says that a live process holds a run.
-var errLocked = errors.New("a live process holds the lock")
-
-// tryLock takes flock(2) on a file: the kernel releases it with the last descriptor, however the process ends.
-func tryLock(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, err
-	}
-	return f, nil
-}
-
-// takeLock makes and takes a lock, and is not put off by another process that looks at it just now (see info).
-func takeLock(path string) (f *os.File, err error) {
-	for range 20 {
-		if f, err = tryLock(path, os.O_CREATE); !errors.Is(err, errLocked) {
-			return f, err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return nil, err
 }
 
 // ID names the run.
@@ -201,10 +177,35 @@ func (r *Run) Info() Info {
 }
 
 // Phase says what the run does now.
-func (r *Run) Phase(name string) error {
+func (r *Run) Phase(phase, name string) error {
+	return r.note(func(i *Info) {
+		i.Phase, i.Name, i.Since = phase, name, time.Now().UTC().Truncate(time.Millisecond)
+	})
+}
+
+// Keeps says that the machine in this folder of the run is left running after a failure, for people to look at, and why;
+// an empty name that it is so no more.
+func (r *Run) Keeps(machine string, why error) error {
+	return r.note(func(i *Info) {
+		if i.Kept = machine; machine != "" {
+			i.Error, i.Fault = why.Error(), fault.KindOf(why).String()
+		}
+	})
+}
+
+// stopping notes that the run's context has ended: it is cleaning up, and need not be told to again.
+func (r *Run) stopping() {
+	_ = r.note(func(i *Info) { i.Stopping = time.Now().UTC().Truncate(time.Millisecond) }) // for onlookers
+}
+
+// note changes what a live run says of itself.
+func (r *Run) note(change func(*Info)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.info.Phase = name
+	if r.lock == nil {
+		return nil // it is over: its last word stands
+	}
+	change(&r.info)
 	return r.save()
 }
 
@@ -216,13 +217,6 @@ func (r *Run) save() error {
 	return nil
 }
 
-// Keep makes Finish leave everything in the folder, disks too.
-func (r *Run) Keep() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.keep = true
-}
-
 // Finish notes how the run ended and removes all but its small files. It unlocks the run, which is over then; a second
 // call does nothing.
 func (r *Run) Finish(state State, cause error) error {
@@ -231,14 +225,14 @@ func (r *Run) Finish(state State, cause error) error {
 	if r.lock == nil {
 		return nil // finished before
 	}
+	r.unwatch()
+	r.info.Kept = ""
 	r.info.State, r.info.Ended = state, time.Now().UTC().Truncate(time.Millisecond)
 	if cause != nil {
 		r.info.Error, r.info.Fault = cause.Error(), fault.KindOf(cause).String()
 	}
-	err := r.save()
-	if !r.keep {
-		err = errors.Join(err, slim(r.path))
-	}
+	err := slim(r.path)
+	err = errors.Join(err, r.save()) // last: a run that is killed before it is dead, and swept
 	r.release()
 	return err
 }
@@ -303,13 +297,19 @@ func (r *Runs) List() ([]Info, error) {
 	return all, nil
 }
 
-// info reads what a run says, and corrects it by the lock.
-func (r *Runs) info(id string) Info {
+// said reads what a run says of itself.
+func (r *Runs) said(id string) Info {
 	info := Info{ID: id, State: Dead}
 	if b, err := os.ReadFile(filepath.Join(r.root, id, stateFile)); err == nil {
 		_ = json.Unmarshal(b, &info) // half a state is as good as none
 		info.ID = id
 	}
+	return info
+}
+
+// info reads what a run says, and corrects it by the lock.
+func (r *Runs) info(id string) Info {
+	info := r.said(id)
 	if info.State != Running && info.State != Dead {
 		return info
 	}

@@ -7,10 +7,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"sort"
-	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,21 +28,59 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holdRun makes a run with all that a build leaves, and waits to be killed.
+// holdRun makes a run with all that a build leaves, and waits to be killed. $RUN_TEST_MANNERS says what it makes of
+// SIGTERM: polite is as belljar is, deaf hears nothing.
 func holdRun(root string) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	switch os.Getenv("RUN_TEST_MANNERS") {
+	case "polite":
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM)
+		defer stop()
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM)
+	}
 	runs, err := vm.OpenRuns(root)
 	if err == nil {
 		var run *vm.Run
-		if run, err = runs.Create(context.Background(), "build seabios"); err == nil {
+		if run, err = runs.Create(ctx, "build seabios"); err == nil {
 			err = fill(run)
 			fmt.Println(run.ID())
+			<-ctx.Done()
+			for run.Info().Stopping.IsZero() {
+				time.Sleep(time.Millisecond) // cleaning up takes a while
+			}
+			err = errors.Join(err, run.Finish(vm.Cancelled, context.Canceled))
 		}
 	}
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	select {}
+	os.Exit(0)
+}
+
+// startHolder runs holdRun in a process of its own, and gives the run's id.
+func startHolder(t *testing.T, root, manners string) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "RUN_TEST_ROOT="+root, "RUN_TEST_MANNERS="+manners)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var id string
+	if _, err := fmt.Fscanln(out, &id); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, id
 }
 
 // fill puts into a run what a build leaves: a socket, a disk, a temp file, an artifact, logs.
@@ -123,10 +162,14 @@ func TestRunLife(t *testing.T) {
 	if st, err := os.Stat(run.Path()); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v %v, want mode 0700", st.Mode(), err)
 	}
-	if err := run.Phase("image"); err != nil {
+	if err := run.Phase("stage", "rom"); err != nil {
 		t.Fatal(err)
 	}
-	if got := only(t, runs); got.State != vm.Running || got.Phase != "image" || got.PID != os.Getpid() {
+	if err := run.Keeps("stage-rom", errors.New("it said no")); err != nil {
+		t.Fatal(err)
+	}
+	if got := only(t, runs); got.State != vm.Running || got.Phase != "stage" || got.Name != "rom" ||
+		got.Since.Before(got.Started) || got.Kept != "stage-rom" || got.Error != "it said no" || got.PID != os.Getpid() {
 		t.Errorf("while it runs: %+v", got)
 	}
 	if err := fill(run); err != nil {
@@ -137,7 +180,7 @@ func TestRunLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := only(t, runs)
-	if got.State != vm.Failed || got.Error != "stage x: exit code 3" || got.Fault != "build failure" || got.Ended.Before(got.Started) {
+	if got.State != vm.Failed || got.Error != "stage x: exit code 3" || got.Fault != "build failure" || got.Ended.Before(got.Started) || got.Kept != "" {
 		t.Errorf("after its end: %+v", got)
 	}
 	if diff := cmp.Diff(keptFiles, tree(t, run.Path())); diff != "" {
@@ -145,21 +188,6 @@ func TestRunLife(t *testing.T) {
 	}
 	if err := run.Finish(vm.Passed, nil); err != nil || only(t, runs).State != vm.Failed {
 		t.Errorf("a second end counted: %v", err)
-	}
-}
-
-func TestRunKeep(t *testing.T) {
-	runs, _ := openRuns(t)
-	run := create(t, runs, "shell")
-	if err := fill(run); err != nil {
-		t.Fatal(err)
-	}
-	run.Keep()
-	if err := run.Finish(vm.Failed, errors.New("x")); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(tree(t, run.Path()), " "); !strings.Contains(got, "scratch.img") || !strings.Contains(got, "quarantine/bios.bin") {
-		t.Errorf("files: %s", got)
 	}
 }
 
@@ -193,20 +221,7 @@ func TestRunsTogether(t *testing.T) {
 // A run whose process was killed is dead, is swept once, and keeps its logs.
 func TestSweep(t *testing.T) {
 	runs, root := openRuns(t)
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "RUN_TEST_ROOT="+root)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Process.Kill()
-	var id string
-	if _, err := fmt.Fscanln(out, &id); err != nil {
-		t.Fatal(err)
-	}
+	cmd, id := startHolder(t, root, "")
 	if got := only(t, runs); got.State != vm.Running || got.PID != cmd.Process.Pid {
 		t.Fatalf("while its process lives: %+v", got)
 	}
@@ -232,7 +247,8 @@ func TestSweep(t *testing.T) {
 	if diff := cmp.Diff(keptFiles, tree(t, filepath.Join(root, id))); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if got := only(t, runs); got.State != vm.Dead || got.What != "build seabios" || got.Ended.IsZero() || got.Error == "" {
+	if got := only(t, runs); got.State != vm.Dead || got.What != "build seabios" || got.Ended.IsZero() ||
+		got.Swept.Before(got.Ended) || got.Error == "" {
 		t.Errorf("after the sweep: %+v", got)
 	}
 	if swept, err := runs.Sweep(); err != nil || len(swept) != 0 {

@@ -50,14 +50,41 @@ func (r *Runs) bury(path string, info *Info) (bool, error) {
 		return false, fault.New(fault.Host, "sweep run", "%w", err)
 	}
 	defer lock.Close()
-	info.Ended = time.Now().UTC().Truncate(time.Second)
+	if said := r.said(info.ID); !said.Ended.IsZero() {
+		return false, nil // another was quicker
+	}
+	info.Swept = time.Now().UTC().Truncate(time.Millisecond)
+	info.Ended = lastSign(path, info.Swept)
+	info.Kept = ""
 	if info.Error == "" {
 		info.Error = "its process ended without a word"
+	}
+	// The note comes last: whoever is killed before it leaves the rest to the next.
+	if err := slim(path); err != nil {
+		return false, err
 	}
 	if err := writeJSON(filepath.Join(path, stateFile), info); err != nil {
 		return false, fault.New(fault.Host, "sweep run", "%w", err)
 	}
-	return true, slim(path)
+	return true, nil
+}
+
+// lastSign is when a dead run last wrote to one of its files, other than its lock: as near as one can come to when it
+// died.
+func lastSign(root string, latest time.Time) time.Time {
+	var last time.Time
+	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() != lockFile {
+			if info, err := d.Info(); err == nil && info.ModTime().After(last) {
+				last = info.ModTime()
+			}
+		}
+		return nil
+	})
+	if last.IsZero() || last.After(latest) { // a clock that was set back
+		last = latest
+	}
+	return last.UTC().Truncate(time.Millisecond)
 }
 
 // Remove deletes a run's folder. A live run is refused.
@@ -70,7 +97,7 @@ func (r *Runs) Remove(id string) error {
 	switch {
 	case errors.Is(err, errLocked):
 		return fault.New(fault.Usage, "remove run", "%s is running", filepath.Base(path)).
-			WithRemedy("end it first (Ctrl-C in its terminal)")
+			WithRemedy("end it first: belljar stop %s", filepath.Base(path))
 	case err != nil:
 		return fault.New(fault.Host, "remove run", "%w", err)
 	}

@@ -19,6 +19,7 @@ type api struct {
 	shellInto func(context.Context, pipeline.Config, string, io.Reader, io.Writer, pipeline.ShellIO) error
 	smoke     func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error)
 	runs      func(pipeline.Config) ([]pipeline.RunInfo, error)
+	stop      func(context.Context, pipeline.Config, pipeline.StopOptions) ([]pipeline.StopResult, error)
 	logs      func(ctx context.Context, cfg pipeline.Config, id, part string, follow bool, w io.Writer) error
 	clean     func(context.Context, pipeline.Config, pipeline.CleanOptions) (*pipeline.CleanResult, error)
 
@@ -47,6 +48,7 @@ func defaultAPI() api {
 		shellInto: pipeline.ShellInto,
 		smoke:     pipeline.Smoke,
 		runs:      pipeline.Runs,
+		stop:      pipeline.Stop,
 		logs:      pipeline.Logs,
 		clean:     pipeline.Clean,
 

@@ -92,6 +92,7 @@ var exitsOf = map[string][]int{
 	"shell":  {exitInput, exitHost, exitGuest},
 	"smoke":  {exitInput, exitHost, exitSmoke},
 	"runs":   {exitInput, exitHost},
+	"stop":   {exitInput, exitHost},
 	"logs":   {exitInput, exitHost},
 	"clean":  {exitInput, exitHost},
 

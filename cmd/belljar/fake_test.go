@@ -111,7 +111,15 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		smoke: func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error) {
 			return []pipeline.Verdict{{Test: "q35", Pass: scenario != "fails", Text: "the text", Took: time.Second}}, err
 		},
-		runs: func(pipeline.Config) ([]pipeline.RunInfo, error) { return []pipeline.RunInfo{fakeRun}, err },
+		runs: func(pipeline.Config) ([]pipeline.RunInfo, error) {
+			if scenario == "live" {
+				return []pipeline.RunInfo{fakeRun, {ID: "20260102-040000-live", What: "build toy", State: "running"}}, err
+			}
+			return []pipeline.RunInfo{fakeRun}, err
+		},
+		stop: func(_ context.Context, _ pipeline.Config, o pipeline.StopOptions) ([]pipeline.StopResult, error) {
+			return fakeStop(o, scenario == "host"), err
+		},
 		logs: func(_ context.Context, _ pipeline.Config, id, part string, follow bool, w io.Writer) error {
 			fmt.Fprintf(w, "run %s part %q follow %v\nraw \x1b[1m byte\n", id, part, follow)
 			return err
@@ -147,6 +155,22 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		specs:  func() []string { return []string{"seabios"} },
 		guests: func() []string { return []string{"debian-bookworm-i686", "debian-bookworm-x86_64"} },
 	}
+}
+
+// fakeStop ends each run in another way, in the order in which they are named; where one failed, the first has ended.
+func fakeStop(o pipeline.StopOptions, failed bool) []pipeline.StopResult {
+	var all []pipeline.StopResult
+	for i, id := range o.Runs {
+		r := fakeRun
+		r.ID = id
+		r.State = []string{"cancelled", "dead", "passed", "dead", "dead"}[i]
+		how := []string{"stopped", "killed", "over", "dead", "stopped"}[i]
+		all = append(all, pipeline.StopResult{RunInfo: r, How: how, Took: o.Wait / 25})
+	}
+	if failed {
+		return all[:1]
+	}
+	return all
 }
 
 // fakeImages are an image from before uses were noted, and one of today.

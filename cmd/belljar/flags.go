@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/belljar/belljar/pipeline"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -83,7 +84,11 @@ func (e *env) completeRun(_ *cobra.Command, args []string, _ string) ([]string, 
 }
 
 // runIDs lists runs for the shell's completion, where the flags' hooks have not run: a failure is just no offer.
-func (e *env) runIDs() []string {
+func (e *env) runIDs() []string { return e.runsThat(func(pipeline.RunInfo) bool { return true }) }
+
+func (e *env) liveRuns() []string { return e.runsThat(isLive) }
+
+func (e *env) runsThat(fit func(pipeline.RunInfo) bool) []string {
 	if !e.findDir() {
 		return nil
 	}
@@ -93,7 +98,9 @@ func (e *env) runIDs() []string {
 	}
 	var ids []string
 	for _, r := range runs {
-		ids = append(ids, r.ID+"\t"+r.What+", "+r.State)
+		if fit(r) {
+			ids = append(ids, r.ID+"\t"+r.What+", "+r.State)
+		}
 	}
 	return ids
 }

@@ -171,31 +171,6 @@ func partName(part pipeline.Part) string {
 	return label(pipeline.Event{Phase: part.Phase, Name: part.Name})
 }
 
-func (p *printer) runs(runs []pipeline.RunInfo) {
-	if len(runs) == 0 {
-		p.line("no runs yet")
-		return
-	}
-	rows := [][]string{{"RUN", "STATE", "STARTED", "TOOK", "WHAT"}}
-	for _, r := range runs {
-		length := ""
-		if !r.Ended.IsZero() {
-			length = took(r.Ended.Sub(r.Started))
-		}
-		state := r.State
-		if r.State != "passed" && r.Phase != "" {
-			state += " (" + r.Phase + ")"
-		}
-		what := tidy(r.What)
-		if r.Error != "" {
-			first, _ := splitLines(r.Error)
-			what += ": " + first
-		}
-		rows = append(rows, []string{r.ID, state, r.Started.Local().Format("2006-01-02 15:04:05"), length, what})
-	}
-	p.table(rows)
-}
-
 // table lays rows out in columns; the last one is as long as it is.
 func (p *printer) table(rows [][]string) {
 	widths := make([]int, len(rows[0]))

@@ -212,3 +212,26 @@ func TestMeter(t *testing.T) {
 	add(22*time.Second, 1<<20, 2<<20) // a new count
 	check(22*time.Second, "50%, 1 MiB of 2 MiB")
 }
+
+// What a person sees of runs in every state, and whether it fits in columns.
+func TestRunsText(t *testing.T) {
+	at := func(s int) time.Time { return newClock().t.Add(time.Duration(s) * time.Second) }
+	defer func(was *time.Location) { time.Local = was }(time.Local)
+	time.Local = time.UTC
+	var b bytes.Buffer
+	(&printer{w: &b}).runs([]pipeline.RunInfo{
+		{ID: "a", What: "build seabios", State: "passed", Phase: "handover", Started: at(0), Ended: at(62)},
+		{ID: "b", What: "build seabios", State: "failed", Phase: "stage", Name: "build", Error: "script exited 3\nand more",
+			Started: at(0), Ended: at(7)},
+		{ID: "c", What: "build seabios", State: "running", Phase: "stage", Name: "build", Started: at(0), Since: at(30)},
+		{ID: "d", What: "smoke seabios", State: "running", Started: at(99)},
+		{ID: "e", What: "build seabios", State: "running", Phase: "boot", Started: at(0), Since: at(90), Stopping: at(99)},
+		{ID: "f", What: "build seabios", State: "running", Phase: "stage", Name: "build", Kept: "stage-build", Started: at(0),
+			Since: at(40), Error: "script exited 3"},
+		{ID: "g", What: "build seabios", State: "dead", Phase: "configure", Error: "its process ended without a word",
+			Started: at(0), Ended: at(50), Swept: at(90)},
+		{ID: "h", State: "dead", Ended: at(50), Swept: at(90), Error: "its process ended without a word"},
+		{ID: "i", What: "build \x1b[2Jevil", State: "cancelled", Phase: "fetch", Error: "interrupted", Started: at(0), Ended: at(1)},
+	}, at(100))
+	golden(t, "runs.txt", b.String())
+}
