@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,34 +55,44 @@ func checkLook(t *testing.T, out string) {
 	}
 }
 
-// A guest whose stage failed is kept, entered, and ended.
+// A guest whose stage failed is kept, entered, and ended: by Ctrl-C, or from elsewhere.
 func TestKeep(t *testing.T) {
 	needMachines(t)
 	b := onShared(t)
 	spec := b.spec("keepsake", toySpec("keepsake", "      echo traces >$HOME/traces\n      exit 3"))
-	p := b.start(nil, "build", spec, "--keep", "--json")
-	p.awaitText("The guest is kept")
-	run := p.run()
-	for range 2 { // it can be entered more than once
-		o := b.start(strings.NewReader("cat /build/home/traces\n"+lookAround), "shell", run.ID).waitFor(patience)
-		if o.code != 0 {
-			t.Fatalf("shell: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
-		}
-		contains(t, "shell", o.stdout, "traces")
-		checkLook(t, o.stdout)
+	for _, end := range []string{"Ctrl-C", "stop"} {
+		t.Run(end, func(t *testing.T) {
+			p := b.start(nil, "build", spec, "--keep", "--json")
+			p.awaitText("The guest is kept")
+			run := p.run()
+			for _, code := range []int{0, 7} { // it can be entered more than once
+				typed := "cat /build/home/traces\n" + strings.Replace(lookAround, "exit\n", fmt.Sprintf("exit %d\n", code), 1)
+				o := b.start(strings.NewReader(typed), "shell", run.ID).waitFor(patience)
+				if o.code != code {
+					t.Fatalf("shell: exit code %d, want %d\n%s%s", o.code, code, o.stdout, o.stderr)
+				}
+				contains(t, "shell", o.stdout, "traces")
+				checkLook(t, o.stdout)
+			}
+			contains(t, "runs", b.succeed("runs").stdout, "kept (stage build for ", "enter its guest: belljar shell "+run.ID)
+			if end == "stop" {
+				contains(t, "stop", b.succeed("stop", run.ID).stdout, run.ID+": stopped in ", "failed")
+			} else {
+				p.signal(syscall.SIGINT)
+			}
+			o := p.waitFor(patience)
+			if o.code != 6 {
+				t.Errorf("exit code %d, want that of the failure, 6\n%s%s", o.code, o.tail(), o.stderr)
+			}
+			contains(t, "failure", o.failure(t).all(), "script exited 3")
+			noMachine(t, run.path, 10*time.Second)
+			noDisks(t, run.path)
+			if s, err := readRun(run.path); err != nil || s.State != "failed" {
+				t.Errorf("the run's state is %q, %v, want failed", s.State, err)
+			}
+			b.exit(2, "shell", run.ID) // it is over
+		})
 	}
-	p.signal(syscall.SIGINT)
-	o := p.waitFor(patience)
-	if o.code != 6 {
-		t.Errorf("exit code %d, want that of the failure, 6\n%s%s", o.code, o.tail(), o.stderr)
-	}
-	contains(t, "failure", o.failure(t).all(), "script exited 3")
-	noMachine(t, run.path, 10*time.Second)
-	noDisks(t, run.path)
-	if s, err := readRun(run.path); err != nil || s.State != "failed" {
-		t.Errorf("the run's state is %q, %v, want failed", s.State, err)
-	}
-	b.exit(2, "shell", run.ID) // it is over
 }
 
 // A shell in a fresh guest has the sources, and no network.

@@ -41,6 +41,7 @@ func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err
 	if err != nil {
 		res = &BuildResult{
 			Run: j.run.ID(), Spec: p.loaded.Spec.Name, Guest: p.guest.Name, Verdicts: showVerdicts(j.verdicts),
+			Kept: h.kept,
 		}
 	}
 	return res, errors.Join(err, j.finish(ctx, err))
@@ -80,7 +81,7 @@ func (h *house) newJob(ctx context.Context, p *plan, o BuildOptions, started tim
 	if err != nil {
 		return nil, err
 	}
-	h.once = o.Keep
+	h.once, h.keeps = o.Keep, o.Keep
 	j := &job{house: h, plan: p, opts: o, started: started, qemu: qemu, agent: agent, stages: map[string]*stageResult{}}
 	j.ids.image = imageIdentity(p.guest, p.locked, agent)
 	j.ids.stages = map[string]string{}
@@ -231,7 +232,7 @@ func (j *job) finish(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return j.run.Finish(vm.Passed, nil)
-	case ctx.Err() != nil && (!j.opts.Keep || fault.KindOf(err) != fault.Build):
+	case ctx.Err() != nil && !j.kept:
 		return j.run.Finish(vm.Cancelled, err)
 	}
 	return j.run.Finish(vm.Failed, err)

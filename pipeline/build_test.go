@@ -255,7 +255,7 @@ func TestFinish(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		ctx  context.Context
-		keep bool
+		kept bool
 		err  error
 		want vm.State
 	}{
@@ -265,7 +265,6 @@ func TestFinish(t *testing.T) {
 		{"interrupted", ended, false, context.Canceled, vm.Cancelled},
 		{"failed because of it", ended, false, no, vm.Cancelled},
 		{"kept guest ended by Ctrl-C", ended, true, no, vm.Failed},
-		{"interrupted before it could be kept", ended, true, context.Canceled, vm.Cancelled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, _ := newHouse(t, fake.Script{})
@@ -273,7 +272,8 @@ func TestFinish(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j := &job{house: h, run: run, opts: BuildOptions{Keep: c.keep}}
+			h.kept = c.kept
+			j := &job{house: h, run: run}
 			if err := j.finish(c.ctx, c.err); err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,8 @@ type house struct {
 	runs    *vm.Runs
 	backend backend
 	once    bool    // nothing is retried: what failed is to be looked at
+	keeps   bool    // a guest in which something failed is kept
+	kept    bool    // one was
 	pace    vm.Pace // what times are stretched by, since the accelerator is chosen
 	keyring func() (*debian.Keys, error)
 }

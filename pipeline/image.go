@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
@@ -96,7 +97,7 @@ func (h *house) makeImage(ctx context.Context, p *plan, b *bundle, id string, ac
 				return err
 			}
 			diff = filepath.Join(dir, "diff.tar")
-			changed, err = h.configure(ctx, p, b, accel, base.File, dir, diff)
+			changed, err = h.configure(ctx, p, b, accel, base.File, dir, diff, run)
 			return err
 		})
 		return fmt.Sprintf("%s of changes", size(changed)), err
@@ -133,6 +134,7 @@ func (h *house) unpack(ctx context.Context, p *plan, from *packages, out *os.Fil
 // configure boots the first layer and lets dpkg finish its work there. What it changed comes back on the output disk, and
 // is kept as the archive diff.
 func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Accel, base *os.File, dir, diff string,
+	run *vm.Run,
 ) (size int64, err error) {
 	outputs := filepath.Join(dir, "outputs.img")
 	if err := sparse(outputs, outputsSize); err != nil {
@@ -150,6 +152,14 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
+	if size, err = h.configureIn(ctx, g, p.locked.Clock, dir, diff); err != nil {
+		h.keep(ctx, run, g, PhaseConfigure, err)
+	}
+	return size, err
+}
+
+// configureIn has a guest configure its packages, and takes what changed to the file diff.
+func (h *house) configureIn(ctx context.Context, g *booted, clock time.Time, dir, diff string) (int64, error) {
 	logFile, err := os.Create(filepath.Join(dir, "stage.log"))
 	if err != nil {
 		return 0, fault.New(fault.Host, "configure", "%w", err)
@@ -164,7 +174,7 @@ func (h *house) configure(ctx context.Context, p *plan, b *bundle, accel vm.Acce
 	if err != nil {
 		return 0, configureFault(g.explain(err), res.Reason, &said)
 	}
-	upper := wire.Capture{Upper: "/belljar/overlay/upper", Clock: p.locked.Clock, Device: diskOutputs}
+	upper := wire.Capture{Upper: "/belljar/overlay/upper", Clock: clock, Device: diskOutputs}
 	got, err := g.Capture(g.ctx, upper)
 	if err != nil {
 		return 0, g.explain(err)

@@ -32,6 +32,7 @@ type ImageResult struct {
 	Accel  string        `json:"accel,omitempty"`
 	Parts  []Part        `json:"parts"`
 	Took   time.Duration `json:"took_ns"`
+	Kept   bool          `json:"-"` // making it failed, its guest was kept, and that has been ended since
 }
 
 // imageUse is what is remembered of an image beside its bytes. Entries from before it was noted have none.
@@ -114,6 +115,7 @@ func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult
 	res.Run = j.run.ID()
 	h.followPhases(j.run)
 	if err := j.prepare(ctx); err != nil {
+		res.Kept = h.kept
 		return res, errors.Join(err, j.finish(ctx, err))
 	}
 	res.Accel, res.Parts = string(j.decision.Accel), j.parts

@@ -69,6 +69,7 @@ type BuildOptions struct {
 // BuildResult is what a build came to.
 type BuildResult struct {
 	Run       string        `json:"run,omitempty"` // id of the run that made it, for what came from the cache too
+	Kept      bool          `json:"-"`             // it failed, its guest was kept, and that has been ended since
 	Spec      string        `json:"spec"`
 	Guest     string        `json:"guest"`
 	Cached    bool          `json:"cached"`
@@ -126,12 +127,6 @@ type RunInfo struct {
 	Stopping time.Time `json:"stopping,omitzero"` // when it was asked to end
 	Ended    time.Time `json:"ended,omitzero"`    // of a dead run: its last sign of life
 	Swept    time.Time `json:"swept,omitzero"`    // when what a dead run left was cleaned up
-}
-
-// ShellIO is the terminal of 'belljar shell'.
-type ShellIO struct {
-	Term          string // $TERM
-	Width, Height int
 }
 
 // SmokeOptions are those of 'belljar smoke'.

@@ -193,27 +193,3 @@ func TestSocketBelowALongPath(t *testing.T) {
 		t.Error("nobody listens there")
 	}
 }
-
-func TestShellIntoARunThatKeepsNone(t *testing.T) {
-	h, _ := newHouse(t, fake.Script{})
-	run := h.makeRun(t, "build toy")
-	err := ShellInto(t.Context(), h.Config, run.ID(), strings.NewReader(""), io.Discard, ShellIO{})
-	wantFault(t, err, fault.Usage, run.ID(), "keeps no guest")
-}
-
-// What follows the first line is typed into the shell: not a byte of it may be lost, and none added.
-func TestReadLineLeavesTheRest(t *testing.T) {
-	r := strings.NewReader("{\"Term\":\"xterm\"}\nls\n")
-	line, err := readLine(r)
-	if err != nil || string(line) != `{"Term":"xterm"}` {
-		t.Errorf("got %q, %v", line, err)
-	}
-	if rest, _ := io.ReadAll(r); string(rest) != "ls\n" {
-		t.Errorf("left is %q", rest)
-	}
-	for name, text := range map[string]string{"cut": "{", "endless": strings.Repeat("x", maxRequest+1)} {
-		if line, err := readLine(strings.NewReader(text)); err == nil {
-			t.Errorf("%s: got %d bytes and no error", name, len(line))
-		}
-	}
-}

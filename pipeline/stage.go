@@ -147,8 +147,8 @@ func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *s
 		return "its outputs are hashed on both sides", err
 	})
 	j.parts = append(j.parts, part)
-	if err != nil && j.opts.Keep && g.ctx.Err() == nil {
-		j.keepGuest(ctx, g, err)
+	if err != nil {
+		j.keep(ctx, j.run, g, PhaseStage, err)
 	}
 	return res, err
 }

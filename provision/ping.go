@@ -8,6 +8,9 @@ import (
 	"github.com/belljar/belljar/fault"
 )
 
+// Ping asks the guest for a sign of life, beside whatever its agent is doing, and even when that is gone.
+func (s *Session) Ping(ctx context.Context) error { return ping(ctx, s.client) }
+
 // ping asks the guest's sshd for any answer at all (RFC 4254, section 4: a global request that is not known is
 // refused, which will do). It goes beside whatever the agent is doing, and tells a guest that hangs from one that is
 // slow: sshd answers while a build takes all processors, but not when the guest's kernel stands still.

@@ -38,8 +38,7 @@ type Session struct {
 	closed  chan struct{} // closed by Close
 	once    sync.Once
 
-	last  atomic.Pointer[wire.Stage] // what Shell takes its environment from
-	shell atomic.Pointer[ssh.Session]
+	last atomic.Pointer[wire.Stage] // what Shell takes its environment from
 }
 
 // read hands messages on one by one, so that a reader that falls behind holds up the agent and not this memory.

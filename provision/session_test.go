@@ -544,15 +544,17 @@ func TestShell(t *testing.T) {
 	s := g.open()
 	st := g.stage("exit 1")
 	st.Env["COLOUR"] = "blue"
-	if err := s.Shell(t.Context(), strings.NewReader(""), io.Discard, "dumb", 80, 24); err == nil {
+	if _, err := s.Shell(t.Context(), Terminal{In: strings.NewReader(""), Out: io.Discard}); err == nil {
 		t.Error("a shell without a stage")
 	}
 	if err := s.Prepare(t.Context(), st); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := s.Shell(t.Context(), strings.NewReader("echo $COLOUR-$PWD-${SECRET-none}\nexit 5\n"), &out, "dumb", 80, 24); err != nil {
-		t.Fatal(err)
+	typed := "echo $COLOUR-$PWD-${SECRET-none}\nexit 5\n"
+	code, err := s.Shell(t.Context(), Terminal{In: strings.NewReader(typed), Out: &out, Size: Size{80, 24}})
+	if err != nil || code != 5 {
+		t.Errorf("exit code %d, %v; want 5", code, err)
 	}
 	if want := "blue-" + st.WorkDir + "-none"; !strings.Contains(out.String(), want) {
 		t.Errorf("shell said %q, want %q", out.String(), want)

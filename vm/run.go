@@ -323,6 +323,14 @@ func (r *Runs) info(id string) Info {
 	return info
 }
 
+// Find is what is known of the run with this id.
+func (r *Runs) Find(id string) (Info, bool) {
+	if _, err := os.Stat(filepath.Join(r.root, id)); err != nil || id == "" {
+		return Info{}, false
+	}
+	return r.info(id), true
+}
+
 // Path finds a run's folder by its id, or by a part of it that only one run has.
 func (r *Runs) Path(id string) (string, error) {
 	all, err := r.List()

@@ -14,9 +14,9 @@ type api struct {
 	lock   func(context.Context, pipeline.Config, pipeline.LockOptions) (*pipeline.LockResult, error)
 	fetch  func(context.Context, pipeline.Config, pipeline.FetchOptions) (*pipeline.FetchResult, error)
 	build  func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.BuildResult, error)
-	shell  func(context.Context, pipeline.Config, pipeline.BuildOptions,
-		io.Reader, io.Writer, pipeline.ShellIO) error
-	shellInto func(context.Context, pipeline.Config, string, io.Reader, io.Writer, pipeline.ShellIO) error
+	shell  func(context.Context, pipeline.Config, pipeline.BuildOptions, pipeline.ShellIO) (int, error)
+
+	shellInto func(context.Context, pipeline.Config, string, pipeline.ShellIO) (int, error)
 	smoke     func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error)
 	runs      func(pipeline.Config) ([]pipeline.RunInfo, error)
 	stop      func(context.Context, pipeline.Config, pipeline.StopOptions) ([]pipeline.StopResult, error)

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
-	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/pipeline"
 	"github.com/belljar/belljar/vm"
 )
@@ -32,9 +30,13 @@ answered from the cache.`,
 	f := c.Flags()
 	f.StringVarP(&o.Out, "out", "o", "out", "`folder` for artifacts and record")
 	f.BoolVar(&o.NoCache, "no-cache", false, "run every stage, even if its result is known")
-	f.BoolVar(&o.Keep, "keep", false, "leave a guest whose stage failed running until Ctrl-C,\n"+
-		"for 'belljar shell RUN' from another terminal")
+	keepFlag(c, &o.Keep)
 	return c
+}
+
+func keepFlag(c *cobra.Command, to *bool) {
+	c.Flags().BoolVar(to, "keep", false, "leave a guest in which something failed running until Ctrl-C or\n"+
+		"'belljar stop RUN', for 'belljar shell RUN' from another terminal")
 }
 
 // guestFlags are the flags that build and shell share: which guest, from which lock, on which accelerator.
@@ -53,10 +55,9 @@ func runBuild(ctx context.Context, o pipeline.BuildOptions, e *env) error {
 	if err != nil {
 		failure := inRun{error: err}
 		if r != nil {
-			failure.run = r.Run
+			// A kept guest is ended by Ctrl-C: the failure came before that, and is what is to be told.
+			failure.run, failure.before = r.Run, r.Kept
 		}
-		// A kept guest is ended by Ctrl-C: the failure came before that, and is what is to be told.
-		failure.before = o.Keep && fault.KindOf(err) == fault.Build && !errors.Is(err, context.Canceled)
 		return failure
 	}
 	e.screen.result("build", r, func(p *printer) { p.built(r) })

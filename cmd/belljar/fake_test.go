@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/belljar/belljar/fault"
@@ -102,11 +103,11 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		build: func(ctx context.Context, cfg pipeline.Config, o pipeline.BuildOptions) (*pipeline.BuildResult, error) {
 			return fakeBuild(ctx, cfg, scenario, pace)
 		},
-		shell: func(_ context.Context, cfg pipeline.Config, o pipeline.BuildOptions, in io.Reader, out io.Writer, _ pipeline.ShellIO) error {
-			return fakeShell(cfg, "guest of "+o.Spec, in, out)
+		shell: func(_ context.Context, cfg pipeline.Config, o pipeline.BuildOptions, t pipeline.ShellIO) (int, error) {
+			return fakeShell(cfg, "guest of "+o.Spec, t)
 		},
-		shellInto: func(_ context.Context, cfg pipeline.Config, id string, in io.Reader, out io.Writer, _ pipeline.ShellIO) error {
-			return fakeShell(cfg, "kept "+id, in, out)
+		shellInto: func(_ context.Context, cfg pipeline.Config, id string, t pipeline.ShellIO) (int, error) {
+			return fakeShell(cfg, "kept "+id, t)
 		},
 		smoke: func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error) {
 			return []pipeline.Verdict{{Test: "q35", Pass: scenario != "fails", Text: "the text", Took: time.Second}}, err
@@ -185,12 +186,14 @@ func fakeImages() []pipeline.ImageInfo {
 	}
 }
 
-func fakeShell(cfg pipeline.Config, what string, in io.Reader, out io.Writer) error {
+// fakeShell ends with the exit code that is typed.
+func fakeShell(cfg pipeline.Config, what string, t pipeline.ShellIO) (int, error) {
 	cfg.Report(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseBoot})
 	cfg.Report(pipeline.Event{Kind: pipeline.PhaseEnd, Phase: pipeline.PhaseBoot})
-	line, _ := bufio.NewReader(in).ReadString('\n')
-	fmt.Fprintf(out, "%s: %s", what, line)
-	return nil
+	line, _ := bufio.NewReader(t.In).ReadString('\n')
+	fmt.Fprintf(t.Out, "%s: %s", what, line)
+	code, _ := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "exit "))
+	return code, nil
 }
 
 // fakeBuild reports a build's events, one every pace.
@@ -204,7 +207,7 @@ func fakeBuild(ctx context.Context, cfg pipeline.Config, scenario string, pace t
 		cfg.Report(pipeline.Event{Kind: pipeline.Warning, Text: "the guest is kept"})
 		fmt.Fprintln(os.Stderr, "pid "+strconv.Itoa(os.Getpid()))
 		<-ctx.Done()
-		return &pipeline.BuildResult{Run: fakeRun.ID}, fakeError("build")
+		return &pipeline.BuildResult{Run: fakeRun.ID, Kept: true}, fakeError("build")
 	}
 	if scenario == "hang" {
 		cfg.Report(pipeline.Event{Kind: pipeline.PhaseStart, Phase: pipeline.PhaseStage, Name: "build"})

@@ -26,6 +26,7 @@ host, configured in a guest, merged into a read-only root disk. An image that is
 		},
 	}
 	guestFlags(c, e, &o)
+	keepFlag(c, &o.Keep)
 	return c
 }
 
@@ -34,7 +35,7 @@ func runImageBuild(ctx context.Context, o pipeline.BuildOptions, e *env) error {
 	if err != nil {
 		failure := inRun{error: err}
 		if r != nil {
-			failure.run = r.Run
+			failure.run, failure.before = r.Run, r.Kept
 		}
 		return failure
 	}

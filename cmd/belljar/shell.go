@@ -17,10 +17,11 @@ func newShell(e *env) *cobra.Command {
 		Use:   "shell SPEC|RUN",
 		Short: "Open a shell inside a sealed guest",
 		Long: `Shell boots the guest that a spec builds in, with the sources in place, and opens a shell there, for
-looking around. Given the id of a run that was kept with 'belljar build --keep', it enters that guest instead. The guest
-has no network.`,
-		Example: `  belljar shell seabios`,
-		Args:    arguments(1, 1, "a SPEC (shipped name or path) or the id of a kept RUN"),
+looking around. Given the id of a run that was kept with 'belljar build --keep', it enters that guest instead: as the user
+and in the folder of the stage that failed. The guest has no network. It ends with the shell's own exit code.`,
+		Example: `  belljar shell seabios
+  belljar shell last`,
+		Args: arguments(1, 1, "a SPEC (shipped name or path) or the id of a kept RUN"),
 		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			names, directive := e.completeSpec(c, args, prefix)
 			if len(args) == 0 {
@@ -47,10 +48,16 @@ func runShell(ctx context.Context, o pipeline.BuildOptions, e *env) error {
 	}
 	tty := e.screen.takeTerminal(e.in, e.getenv("TERM"))
 	defer tty.restore()
+	var code int
 	if into {
-		return e.api.shellInto(ctx, e.cfg, o.Spec, tty, tty, tty.size)
+		code, err = e.api.shellInto(ctx, e.cfg, o.Spec, tty.io())
+	} else {
+		code, err = e.api.shell(ctx, e.cfg, o, tty.io())
 	}
-	return e.api.shell(ctx, e.cfg, o, tty, tty, tty.size)
+	if err == nil && code != 0 {
+		return failed{code} // the shell has said what there is to say
+	}
+	return err
 }
 
 // isRun reports whether name is the id of a run; a shipped spec of that name comes first.

@@ -171,7 +171,7 @@ func partName(part pipeline.Part) string {
 	return label(pipeline.Event{Phase: part.Phase, Name: part.Name})
 }
 
-// table lays rows out in columns; the last one is as long as it is.
+// table lays rows out in columns; the last one is as long as it is, or folded where a terminal is wide enough.
 func (p *printer) table(rows [][]string) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -181,9 +181,13 @@ func (p *printer) table(rows [][]string) {
 	}
 	for _, row := range rows {
 		var b strings.Builder
+		indent := 0
 		for i, cell := range row {
 			if i < len(row)-1 {
 				cell = pad(cell, widths[i]+2)
+				indent += widths[i] + 2
+			} else {
+				cell = p.fold(cell, indent)
 			}
 			b.WriteString(cell)
 		}
