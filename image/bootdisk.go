@@ -14,6 +14,7 @@ import (
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/image/verity"
 )
@@ -164,12 +165,12 @@ func rootHash(slots []slot) string {
 
 // temp makes a file that has no name.
 func (d *BootDisk) temp(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "disk-*")
+	f, err := atomicfile.Unnamed(dir)
 	if err != nil {
 		return nil, fault.New(fault.Host, "make disk", "%w", err)
 	}
 	d.temps = append(d.temps, f)
-	return f, os.Remove(f.Name())
+	return f, nil
 }
 
 // Close frees what the disk was put together from. The image stays the caller's.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/image/debian"
 )
@@ -32,20 +33,11 @@ func ExtractFile(deb io.Reader, name, to string) error {
 	}
 }
 
-// writeWhole puts what r reads at a path of the host, by a temporary file beside it: all of it or nothing.
+// writeWhole puts what r reads at a path of the host: all of it or nothing.
 func writeWhole(to string, mode os.FileMode, r io.Reader) (err error) {
 	defer func() { err = diskFault("write "+to, filepath.Dir(to), err) }()
-	f, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".*")
-	if err != nil {
+	return atomicfile.WriteFunc(to, mode, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
 		return err
-	}
-	defer os.Remove(f.Name()) // gone already after the rename
-	_, err = io.Copy(f, r)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), to)
+	})
 }

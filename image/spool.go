@@ -7,10 +7,11 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 )
 
-// spool is an unlinked temporary file that holds the contents of a tree while it is being made. Several goroutines
+// spool is a temporary file without a name that holds the contents of a tree while it is being made. Several goroutines
 // may add to it: each reserves its range first, so that where a file lies there says nothing about the result.
 type spool struct {
 	f   *os.File
@@ -18,14 +19,10 @@ type spool struct {
 }
 
 func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, "image-spool-*")
+	dir = cmp.Or(dir, os.TempDir())
+	f, err := atomicfile.Unnamed(dir)
 	if err != nil {
-		return nil, diskFault("spool", cmp.Or(dir, os.TempDir()), fmt.Errorf("spool: %w", err))
-	}
-	// Unlinked at once: nothing is left behind however this process ends.
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("spool: %w", err)
+		return nil, diskFault("spool", dir, fmt.Errorf("spool: %w", err))
 	}
 	return &spool{f: f}, nil
 }

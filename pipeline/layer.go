@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 )
 
@@ -48,61 +49,52 @@ func Layer(ctx context.Context, cfg Config, o LayerOptions) (_ *LayerResult, err
 	if err := h.verifyAll(ctx, items); err != nil {
 		return nil, err
 	}
-	out, discard, err := h.layerFile(o.Out)
-	if err != nil {
-		return nil, err
-	}
-	defer discard()
 	from := h.openPackages(ctx, p.locked)
 	defer from.wait()
 	res := &LayerResult{Guest: p.guest.Name, Packages: len(from.all), Ready: from.ready}
-	count := fmt.Sprintf("%d packages", res.Packages)
-	if _, err := h.phase(PhaseUnpack, "", count, func() (string, error) {
-		return "every package unpacked, none configured", h.unpack(ctx, p, from, out)
-	}); err != nil {
+	err = h.writeLayer(o.Out, res, func(out *os.File) error {
+		_, err := h.phase(PhaseUnpack, "", fmt.Sprintf("%d packages", res.Packages), func() (string, error) {
+			return "every package unpacked, none configured", h.unpack(ctx, p, from, out)
+		})
+		return err
+	})
+	if err != nil {
 		return nil, err
-	}
-	if res.Size, err = out.Seek(0, 2); err != nil {
-		return nil, fault.New(fault.Host, "write layer", "%w", err)
-	}
-	if o.Out != "" {
-		if res.Path, err = keepLayer(out, o.Out); err != nil {
-			return nil, err
-		}
 	}
 	from.wait()
 	res.Took = time.Since(started)
 	return res, nil
 }
 
-// layerFile is the file that a layer is written to: beside its final place, or in the store's folder for temporaries.
-func (h *house) layerFile(path string) (_ *os.File, discard func(), err error) {
+// writeLayer has write fill a file: the one at a path, or one that is dropped.
+func (h *house) writeLayer(path string, res *LayerResult, write func(*os.File) error) error {
+	measured := func(f *os.File) error {
+		if err := write(f); err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err == nil {
+			res.Size = info.Size()
+		}
+		return err
+	}
 	if path == "" {
 		t, err := h.store.TempFile("layer-*")
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		return t.File, t.Discard, nil
+		defer t.Discard()
+		return measured(t.File)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".belljar-layer-*")
-	if err != nil {
-		return nil, nil, fault.New(fault.Host, "write layer", "%w", err).
-			WithRemedy("give the path of a file in a folder that you may write")
-	}
-	return f, func() { f.Close(); os.Remove(f.Name()) }, nil
-}
-
-// keepLayer gives the finished file its name.
-func keepLayer(f *os.File, path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
-		return "", fault.New(fault.Host, "write layer", "%w", err)
+	res.Path = path
+	err = atomicfile.FileFunc(path, 0o644, measured)
+	if fault.KindOf(err) == fault.Unknown && err != nil && !errors.Is(err, context.Canceled) { // the file's, not the packages'
+		return fault.New(fault.Host, "write layer", "%w", err).
+			WithRemedy("give the path of a file in a folder that you may write")
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return "", fault.New(fault.Host, "write layer", "%w", err)
-	}
-	return path, nil
+	return err
 }

@@ -78,3 +78,63 @@ func TestClaimWithoutAFolder(t *testing.T) {
 		t.Errorf("got %v, want a host fault", err)
 	}
 }
+
+// A claim whose owner was killed leaves an empty file, which the next Open removes; so is a download that nobody has
+// gone on with for weeks. What is alive stays.
+func TestOpenSweepsClaimsAndOldDownloads(t *testing.T) {
+	s := open(t)
+	release, err := s.Claim(t.Context(), "images", "alive", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	old := time.Now().Add(-2 * partialAge)
+	for _, name := range []string{"claims/images-dead", "partial/young", "partial/old"} {
+		path := filepath.Join(s.Dir(), name)
+		if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if name != "partial/young" {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := Open(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if got := append(files(t, s, "claims"), files(t, s, "partial")...); len(got) != 2 {
+		t.Errorf("left: %q, want the claim that is alive and the young download", got)
+	}
+	again, err := s.Claim(t.Context(), "images", "dead", func() { t.Error("a dead claim is waited for") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
+
+// Whoever only looks whether a claim is free is not taken for one who makes something.
+func TestClaimBearsWithASweep(t *testing.T) {
+	s := open(t)
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	all.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.sweep()
+			}
+		}
+	})
+	for range 200 {
+		release, err := s.Claim(t.Context(), "images", "a", func() { t.Error("waits for a sweep") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	close(stop)
+	all.Wait()
+}

@@ -38,6 +38,14 @@ func flockWait(ctx context.Context, f *os.File, how int) error {
 	}
 }
 
+// flockSoon bears with somebody who only looks whether the lock is free, as a sweep does, before it gives up with
+// EWOULDBLOCK.
+func flockSoon(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 50*time.Millisecond, unix.EWOULDBLOCK)
+	defer cancel()
+	return flockWait(ctx, f, unix.LOCK_EX)
+}
+
 // linked reports whether path still names the open file f: it does not if another process removed or replaced it
 // between our open and our flock.
 func linked(f *os.File, path string) bool {
@@ -87,7 +95,7 @@ func (s *Store) Claim(ctx context.Context, kind, key string, waiting func()) (re
 		if err != nil {
 			return nil, hostFault("claim "+kind, s.dir, -1, err)
 		}
-		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		err = flockSoon(ctx, f)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			if waiting != nil {
 				waiting()

@@ -14,7 +14,7 @@
 //	partial/DIGEST    downloads that can be resumed, each flock'ed by its writer
 //	tmp/              files on their way in, each flock'ed by its owner; what nobody owns is swept by Open
 //	damaged/          objects that no longer matched their name
-//	claims/           a flock'ed file for each name that somebody is making something for
+//	claims/           a flock'ed file for each name that somebody is making something for; swept as tmp/ is
 package store
 
 import (
@@ -37,7 +37,7 @@ var folders = []string{"objects", "refs", "partial", "tmp", "damaged", "claims"}
 // Store is an open store. All its methods may be called at the same time, from several goroutines and processes.
 type Store struct{ dir string }
 
-// Open opens the store in dir and makes it if it is not there. What processes that died left in tmp is removed.
+// Open opens the store in dir and makes it if it is not there. What processes that died left is removed.
 func Open(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

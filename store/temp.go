@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,15 +98,27 @@ func own(path string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes temporary files whose owner is gone: the lock that came with it is free. Best effort.
+// sweep removes what processes left that are gone: temporary files and claims, whose locks came with them and are
+// free, and downloads that nobody has gone on with for long. Best effort.
 func (s *Store) sweep() {
-	names, _ := filepath.Glob(s.path("tmp", "*"))
+	for _, folder := range []string{"tmp", "claims"} {
+		s.sweepFolder(folder, func(fs.FileInfo) bool { return true })
+	}
+	s.sweepFolder("partial", func(fi fs.FileInfo) bool { return time.Since(fi.ModTime()) > partialAge })
+}
+
+// partialAge is how long a download that stopped half-way is worth keeping.
+const partialAge = 14 * 24 * time.Hour
+
+// sweepFolder removes what in a folder fits and is locked by nobody.
+func (s *Store) sweepFolder(folder string, fits func(fs.FileInfo) bool) {
+	names, _ := filepath.Glob(s.path(folder, "*"))
 	for _, name := range names {
 		f, err := os.Open(name)
 		if err != nil {
 			continue
 		}
-		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil && linked(f, name) {
+		if fi, err := f.Stat(); err == nil && fits(fi) && flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil && linked(f, name) {
 			os.RemoveAll(name)
 		}
 		f.Close()
