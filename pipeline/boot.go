@@ -70,6 +70,7 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 		return nil, err
 	}
 	trail.add(MarkRunning)
+	h.confined.note(guest)
 	g := &booted{guest: guest, dir: dir, parent: ctx, read: make(chan struct{}), trail: trail, cmdline: m.Boot.Cmdline}
 	g.ctx, g.stop = context.WithCancelCause(ctx)
 	h.watch(g, phase, name)

@@ -240,6 +240,7 @@ func (j *job) finish(ctx context.Context, err error) error {
 
 // followPhases keeps run.json true while events go by, and the run's log complete.
 func (h *house) followPhases(run *vm.Run) {
+	h.confined.log = run.Log()
 	next := h.Report
 	h.Report = func(e Event) {
 		at := e.Time.UTC().Format(time.RFC3339)

@@ -54,7 +54,11 @@ func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, accel...)
+	measures, err := h.checkConfinement(ctx, loaded)
+	if err != nil {
+		return nil, err
+	}
+	all = append(append(all, accel...), measures...)
 	all = append(all, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(),
 		checkAgents(), checkGit(), h.checkMirror(ctx, loaded))
 	return all, ctx.Err()

@@ -29,6 +29,8 @@ type house struct {
 	kept    bool    // one was
 	pace    vm.Pace // what times are stretched by, since the accelerator is chosen
 	keyring func() (*debian.Keys, error)
+
+	confined *confined
 }
 
 // open makes the folders that are missing and sweeps what dead runs left.
@@ -53,7 +55,7 @@ func open(cfg Config) (*house, error) {
 	if _, err := runs.Sweep(); err != nil {
 		return nil, err
 	}
-	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring}, nil
+	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring, confined: &confined{}}, nil
 }
 
 func (h *house) fetcher() (*fetch.Fetcher, error) {

@@ -33,7 +33,8 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 		},
 		Agent: verify.Input{Name: "guest-agent", SHA256: j.agent},
 		Host:  thisHost(), Backend: ran,
-		Accel: verify.Accel{Name: string(j.decision.Accel), Reason: j.decision.Reason},
+		Accel:       verify.Accel{Name: string(j.decision.Accel), Reason: j.decision.Reason},
+		Confinement: j.confined.holds(),
 	}
 	for _, lp := range p.locked.Packages {
 		b.Inputs = append(b.Inputs, verify.Input{

@@ -31,10 +31,13 @@ type Build struct {
 	Host    Host
 	Backend Backend
 	Accel   Accel
-	Seal    json.RawMessage // the agent's seal probe
-	Smoke   []Smoke
-	Timing  []Timing
-	Logs    []Input
+
+	Confinement []string // what confined the QEMU of the stages, by name
+
+	Seal   json.RawMessage // the agent's seal probe
+	Smoke  []Smoke
+	Timing []Timing
+	Logs   []Input
 }
 
 // Input is a file that took part: its name, a URI for it (PackageURL, or where it may be had), its digest and, when
@@ -84,8 +87,9 @@ func NewRecord(b Build) *Record {
 			},
 			BuildEvidence: BuildEvidence{Image: resources(b.Image), Agent: resource(b.Agent), Stages: stages(b.Stages)},
 			RunEvidence: RunEvidence{
-				Host: b.Host, Backend: b.Backend, Accel: b.Accel, Seal: seal(b.Seal), Stages: stageRuns(b.Stages),
-				Smoke: smokes(b.Smoke), Timing: append([]Timing{}, b.Timing...),
+				Host: b.Host, Backend: b.Backend, Accel: b.Accel, Confinement: b.Confinement, Seal: seal(b.Seal),
+				Stages: stageRuns(b.Stages),
+				Smoke:  smokes(b.Smoke), Timing: append([]Timing{}, b.Timing...),
 			},
 		},
 	}

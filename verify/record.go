@@ -111,13 +111,14 @@ type Stage struct {
 
 // RunEvidence is what this one run saw. It differs between hosts and between runs.
 type RunEvidence struct {
-	Host    Host            `json:"host"`
-	Backend Backend         `json:"backend"`
-	Accel   Accel           `json:"accelerator"`
-	Seal    json.RawMessage `json:"seal"` // the agent's own words on what it found when it looked for a way out
-	Stages  []StageRun      `json:"stages"`
-	Smoke   []Smoke         `json:"smoke"`
-	Timing  []Timing        `json:"timing"` // in the order of the work
+	Host        Host            `json:"host"`
+	Backend     Backend         `json:"backend"`
+	Accel       Accel           `json:"accelerator"`
+	Confinement []string        `json:"confinement,omitempty"` // what kept the stages' QEMU from the host; absent if none ran
+	Seal        json.RawMessage `json:"seal"`                  // the agent's own words on what it found when it looked for a way out
+	Stages      []StageRun      `json:"stages"`
+	Smoke       []Smoke         `json:"smoke"`
+	Timing      []Timing        `json:"timing"` // in the order of the work
 }
 
 // Host is the machine that Belljar ran on.

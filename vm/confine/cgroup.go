@@ -34,7 +34,12 @@ const (
 var controllers = []string{"memory", "cpu", "pids"}
 
 // delegation is how to get a cgroup that may be divided.
-const delegation = "systemd-run --scope -p Delegate=yes"
+func delegation() string {
+	if os.Geteuid() == 0 {
+		return "systemd-run --scope -p Delegate=yes belljar …"
+	}
+	return "systemd-run --user --scope -p Delegate=yes belljar …"
+}
 
 // NotDelegated says why there is no cgroup to be had, and what would help.
 type NotDelegated struct{ Reason, Remedy string }
@@ -125,11 +130,11 @@ func (c *cgroupfs) divisible() (string, error) {
 		return "", &NotDelegated{
 			"cgroup v2 has no " + strings.Join(missing, ", ") + " here",
 			"boot the host with systemd.unified_cgroup_hierarchy=1 if it still uses cgroup v1, or have them delegated: " +
-				delegation,
+				delegation(),
 		}
 	}
 	if !c.delegated(base) {
-		return "", &NotDelegated{"the cgroup " + base + " is not delegated to Belljar", "start it with: " + delegation}
+		return "", &NotDelegated{"the cgroup " + base + " is not delegated to Belljar", "start it as " + delegation()}
 	}
 	missing := lacking(base, "cgroup.subtree_control")
 	if len(missing) == 0 {
@@ -190,7 +195,7 @@ func (c *cgroupfs) moveDown(cgroup string) error {
 	for _, pid := range strings.Fields(string(text)) {
 		if pid != me {
 			return &NotDelegated{
-				"other programs are in Belljar's cgroup " + cgroup, "give it one of its own: " + delegation,
+				"other programs are in Belljar's cgroup " + cgroup, "give it one of its own: " + delegation(),
 			}
 		}
 	}
