@@ -67,7 +67,8 @@ func imprison(t *testing.T) (map[string]outcome, confine.Report, *confine.User) 
 		t.Fatal(err)
 	}
 	plan := confine.Plan{
-		Files: []confine.File{{Path: self}, {Path: secret}},
+		Network: true,
+		Files:   []confine.File{{Path: self}, {Path: secret}},
 		Paths: []confine.Path{
 			{Path: self, Access: confine.Execute}, {Path: w.ReadOnly, Access: confine.Read}, {Path: w.Own, Access: confine.Folder},
 			// For a test program with the race detector, which is not static.
@@ -80,7 +81,7 @@ func imprison(t *testing.T) (map[string]outcome, confine.Report, *confine.User) 
 	user, err := confine.TakeUser()
 	if err == nil {
 		t.Cleanup(user.Release)
-		plan.UID, plan.Network, plan.Threads = user.ID, true, 100
+		plan.UID, plan.Threads = user.ID, 100
 	}
 	w.Victim = victim(t, plan.UID)
 

@@ -34,16 +34,11 @@ func Enter(p Plan, prog Program, env []string, tell func(Report) error) error {
 		return err
 	}
 	r := Report{Failed: Failed{}}
-	// In this order: joining a cgroup and a namespace need the privileges that the change of user gives up, and Landlock
-	// opens the paths, of which many only the first user can reach.
+	// In this order: joining a cgroup needs the privileges that the change of user gives up, and Landlock opens the paths,
+	// of which many only the first user can reach.
 	r.note("cgroup", joinCgroup(p.Cgroup))
 	r.Cgroup = p.Cgroup != "" && r.Failed["cgroup"] == ""
 	r.note("limits", limit(p))
-	if p.Network {
-		err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWIPC)
-		r.note("network", err)
-		r.Network = err == nil
-	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

@@ -12,7 +12,7 @@ package confine
 type Plan struct {
 	UID     int    `json:"uid,omitempty"`     // the user and the group it runs as; 0 is whoever starts it
 	Groups  []int  `json:"groups,omitempty"`  // its supplementary groups, when its user changes
-	Network bool   `json:"network,omitempty"` // try for an empty network namespace (needs CAP_SYS_ADMIN)
+	Network bool   `json:"network,omitempty"` // try for an empty network namespace: see Isolate
 	Files   []File `json:"files,omitempty"`   // handed over open: the i-th is descriptor FirstFile+i
 	Paths   []Path `json:"paths"`             // all that it may open by name, where the kernel has Landlock
 	Cgroup  string `json:"cgroup,omitempty"`  // folder of the cgroup that it joins; empty is none

@@ -52,8 +52,9 @@ func newConfinement(m vm.Machine, binary, dir string) (*confinement, error) {
 		c.machine, files, c.flags = handOver(m)
 	}
 	c.plan = plan(m, q, dir, files)
+	c.plan.Network = true
 	if c.user != nil {
-		c.plan.UID, c.plan.Groups, c.plan.Network = c.user.ID, groups, true
+		c.plan.UID, c.plan.Groups = c.user.ID, groups
 	}
 	if c.cgroup, c.noCG = confine.NewCgroup(limits(m)); c.cgroup != nil {
 		c.plan.Cgroup = c.cgroup.Path
@@ -236,19 +237,22 @@ func tellLandlock(r confine.Report) vm.Measure {
 }
 
 func tellNetwork(r confine.Report) vm.Measure {
-	m := vm.Measure{Name: "network", Remedy: "started by root, QEMU gets a network namespace with nothing in it"}
-	switch {
-	case r.Network:
+	if r.Network {
 		return vm.Measure{Name: "network", Holds: true, Text: "an empty namespace"}
-	case r.Failed["network"] != "":
-		m.Text = "the host's: " + r.Failed["network"]
-		m.Remedy = "let this container make namespaces (CAP_SYS_ADMIN)"
+	}
+	m := vm.Measure{
+		Name: "network", Text: "the host's",
+		Remedy: "let Belljar make namespaces: as root with CAP_SYS_ADMIN; as another user see the sysctls user.max_user_namespaces, " +
+			"kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns",
+	}
+	switch {
 	case r.Landlock >= 10:
-		return vm.Measure{Name: "network", Holds: true, Text: "no TCP and no UDP (Landlock)"}
+		m.Holds, m.Text = true, "the host's, without TCP and UDP (Landlock)"
 	case r.Landlock >= 4:
 		m.Text = "the host's, without TCP (Landlock)"
-	default:
-		m.Text = "the host's"
+	}
+	if why := r.Failed["network"]; why != "" {
+		m.Text += ": " + why
 	}
 	return m
 }

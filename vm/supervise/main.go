@@ -70,8 +70,32 @@ func serve(order string) int {
 
 // start starts the program: at once, or by way of a process that confines itself first.
 func start(c Command) (*exec.Cmd, *confine.Report, error) {
-	cmd := &exec.Cmd{
-		Path:        c.Path,
+	cmd := c.child(c.Path)
+	if c.Confine == nil {
+		return cmd, nil, cmd.Start()
+	}
+	cmd, refused, pipe, err := startConfiner(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer pipe.Close()
+	confined, err := readConfined(pipe)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, nil, err
+	}
+	confined.Network = c.Confine.Network && refused == nil
+	if refused != nil {
+		confined.Failed["network"] = refused.Error()
+	}
+	return cmd, confined, nil
+}
+
+// child is a process with the program's name, folder, streams and environment.
+func (c Command) child(path string) *exec.Cmd {
+	return &exec.Cmd{
+		Path:        path,
 		Args:        append([]string{c.Path}, c.Args...),
 		Dir:         c.Dir,
 		Env:         without(os.Environ(), variable),
@@ -79,35 +103,42 @@ func start(c Command) (*exec.Cmd, *confine.Report, error) {
 		Stderr:      os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
-	if c.Confine == nil {
-		return cmd, nil, cmd.Start()
-	}
+}
+
+// startConfiner starts the process that confines itself and becomes the program; it reports on the pipe. Refused is why it
+// could not be kept from the network.
+func startConfiner(c Command) (cmd *exec.Cmd, refused error, pipe *os.File, err error) {
 	order, err := json.Marshal(confineOrder{
 		Plan: *c.Confine, Program: confine.Program{Path: c.Path, Args: c.Args, Parent: os.Getpid()},
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("encode order: %w", err)
+		return nil, nil, nil, fmt.Errorf("encode order: %w", err)
 	}
-	r, w, err := os.Pipe()
+	pipe, w, err := os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("report pipe: %w", err)
+		return nil, nil, nil, fmt.Errorf("report pipe: %w", err)
 	}
-	defer r.Close()
-	cmd.Path, cmd.Args = "/proc/self/exe", []string{"belljar-confiner", c.Path}
-	cmd.Env = append(cmd.Env, confiner+"="+string(order))
-	cmd.ExtraFiles = []*os.File{w}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return nil, nil, err
+	defer w.Close()
+	start := func(isolated bool) error {
+		cmd = c.child("/proc/self/exe")
+		cmd.Args = []string{"belljar-confiner", c.Path}
+		cmd.Env = append(cmd.Env, confiner+"="+string(order))
+		cmd.ExtraFiles = []*os.File{w}
+		if isolated {
+			confine.Isolate(cmd.SysProcAttr)
+		}
+		return cmd.Start()
 	}
-	confined, err := readConfined(r)
-	if err != nil {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return nil, nil, err
+	if c.Confine.Network {
+		if refused = start(true); refused == nil {
+			return cmd, nil, pipe, nil
+		}
 	}
-	return cmd, confined, nil
+	if err := start(false); err != nil {
+		pipe.Close()
+		return nil, nil, nil, err
+	}
+	return cmd, refused, pipe, nil
 }
 
 // confineOrder is what the confiner is told.
