@@ -161,11 +161,14 @@ func limit(p Plan) error {
 	return nil
 }
 
-// become changes this thread's user, which drops all its capabilities (capabilities(7)). The raw calls are for this
-// thread alone; on the 64-bit hosts that Belljar runs on they take 32-bit ids.
+// become changes this thread's user, which drops all its capabilities (capabilities(7)); a root that stays root drops
+// them by itself, and no_new_privs keeps exec(2) from giving them back. The raw calls are for this thread alone; on the
+// 64-bit hosts that Belljar runs on they take 32-bit ids.
 func become(p Plan) error {
 	if p.UID == 0 {
-		return nil
+		none := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		return unix.Capset(&none, &sets[0])
 	}
 	groups := make([]uint32, len(p.Groups)+1) // one more, so that there is an address to take
 	for i, g := range p.Groups {

@@ -10,7 +10,7 @@ package confine
 
 // Plan is what a program is confined to.
 type Plan struct {
-	UID     int    `json:"uid,omitempty"`     // the user and the group it runs as; 0 is whoever starts it
+	UID     int    `json:"uid,omitempty"`     // the user and the group it runs as; 0 is whoever starts it, without capabilities
 	Groups  []int  `json:"groups,omitempty"`  // its supplementary groups, when its user changes
 	Network bool   `json:"network,omitempty"` // try for an empty network namespace: see Isolate
 	Files   []File `json:"files,omitempty"`   // handed over open: the i-th is descriptor FirstFile+i

@@ -48,7 +48,7 @@ func newConfinement(m vm.Machine, binary, dir string) (*confinement, error) {
 		c.user, c.noUser = confine.TakeUser()
 	}
 	var files []confine.File
-	if c.user != nil {
+	if os.Geteuid() == 0 { // its QEMU will be less than root, and perhaps not reach what root can
 		c.machine, files, c.flags = handOver(m)
 	}
 	c.plan = plan(m, q, dir, files)
@@ -204,7 +204,10 @@ func (c *confinement) tellUser(s confine.Status, r confine.Report) vm.Measure {
 	case s.UID != 0:
 		m.Holds, m.Text = true, fmt.Sprintf("%d, the same as Belljar's", s.UID)
 	default:
-		m.Text = fmt.Sprintf("root: %v", c.noUser)
+		m.Text = fmt.Sprintf("root, without capabilities: %v", c.noUser)
+		if s.Capabilities != 0 {
+			m.Text = fmt.Sprintf("root: %v", c.noUser)
+		}
 		m.Remedy = "start Belljar as another user than root"
 	}
 	return m

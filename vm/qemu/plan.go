@@ -91,8 +91,8 @@ func (p parts) paths() []confine.Path {
 	return all
 }
 
-// plan is what the QEMU of m may do to the host. A QEMU with a user of its own may not be able to reach the machine's
-// files: then files are those that it gets open (see handOver).
+// plan is what the QEMU of m may do to the host. Started by root it may not be able to reach the machine's files: then
+// files are those that it gets open (see handOver).
 func plan(m vm.Machine, q parts, dir string, files []confine.File) confine.Plan {
 	p := confine.Plan{Paths: q.paths(), Files: files, Threads: maxThreads(m)}
 	add := func(path string, a confine.Access) { p.Paths = append(p.Paths, confine.Path{Path: path, Access: a}) }
