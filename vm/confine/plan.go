@@ -44,7 +44,7 @@ const (
 	Folder  Access = "folder"  // make, read, write and remove files, and sockets, and connect to those
 )
 
-// Path is something that a program may open by name. One that is not there allows nothing, and is no error: it is the
+// Path is something that a program may open by name; never the root folder. One that is not there allows nothing, and is no error: it is the
 // program that says best what it misses.
 type Path struct {
 	Path   string `json:"path"`

@@ -105,12 +105,21 @@ func (g *guest) lend() error {
 	}
 	for _, e := range entries {
 		if e.Type() == fs.ModeSocket || e.Name() == consoleLog || e.Name() == debugconLog {
-			if err := os.Lchown(filepath.Join(g.dir, e.Name()), c.user.ID, c.user.ID); err != nil {
+			if err := g.lendFile(e.Name()); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// lendFile lets QEMU's user write to a file in the machine's folder, or connect to a socket there. What Belljar makes
+// after QEMU has started needs it too.
+func (g *guest) lendFile(name string) error {
+	if g.confined.user == nil {
+		return nil
+	}
+	return os.Lchown(filepath.Join(g.dir, name), g.confined.user.ID, g.confined.user.ID)
 }
 
 // takeBack ends the loan, and gives up the user and the cgroup. QEMU is gone.
