@@ -191,6 +191,19 @@ func TestTakeUser(t *testing.T) {
 	for _, u := range held {
 		u.Release()
 	}
+	// A killed holder leaves the file of its lock, which the next one sweeps.
+	stale := "/run/belljar/users/1"
+	if err := os.WriteFile(stale, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u, err := confine.TakeUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Release()
+	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v, want it gone", stale, err)
+	}
 	vmtest.AsOtherUser(t)
 }
 

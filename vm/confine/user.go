@@ -54,6 +54,7 @@ func TakeUser() (*User, error) {
 	if err := os.MkdirAll(usersFolder, 0o700); err != nil {
 		return nil, fmt.Errorf("lock a user: %w", err)
 	}
+	sweepUsers()
 	uids, err := mapped("/proc/self/uid_map")
 	if err != nil {
 		return nil, err
@@ -69,20 +70,46 @@ func TakeUser() (*User, error) {
 		if !uids.has(id) || !gids.has(id) || known(id) {
 			continue
 		}
-		if lock, err := os.OpenFile(filepath.Join(usersFolder, strconv.Itoa(id)), os.O_CREATE|os.O_RDWR, 0o600); err == nil {
-			if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-				return &User{ID: id, lock: lock}, nil
-			}
-			lock.Close()
+		if u := lockUser(id, os.O_CREATE); u != nil {
+			return u, nil
 		}
 	}
 	return nil, fmt.Errorf("none of the users %d to %d is free and known to this user namespace", firstUID, lastUID)
 }
 
-// Release gives the user back. The lock's file stays: removing it would let two processes lock two files of one name.
+// Release gives the user back.
 func (u *User) Release() {
 	if u != nil {
+		_ = os.Remove(u.lock.Name()) // while it is locked: see lockUser
 		u.lock.Close()
+	}
+}
+
+// lockUser takes a user that nobody holds; nil if somebody does. Between the opening and the locking of its file the
+// holder may have removed that: then the lock is on a file that nobody else would find.
+func lockUser(id, flags int) *User {
+	lock, err := os.OpenFile(filepath.Join(usersFolder, strconv.Itoa(id)), flags|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil
+	}
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		mine, err := lock.Stat()
+		there, err2 := os.Stat(lock.Name())
+		if err == nil && err2 == nil && os.SameFile(mine, there) {
+			return &User{ID: id, lock: lock}
+		}
+	}
+	lock.Close()
+	return nil
+}
+
+// sweepUsers removes the locks of Belljars that were killed.
+func sweepUsers() {
+	entries, _ := os.ReadDir(usersFolder) // none: nothing to sweep
+	for _, e := range entries {
+		if id, err := strconv.Atoi(e.Name()); err == nil {
+			lockUser(id, 0).Release()
+		}
 	}
 }
 
