@@ -35,7 +35,7 @@ type guest struct {
 	ports   map[string]*port
 
 	mu     sync.Mutex
-	seen   []Event
+	seen   []vm.Event
 	ended  vm.Ended // set by Close
 	cause  error    // set when the context ended the machine
 	closed sync.Once
@@ -120,7 +120,7 @@ func (g *guest) listen(heard chan struct{}) {
 		defer log.Close()
 	}
 	for e := range g.monitor.events {
-		ev := Event{
+		ev := vm.Event{
 			Name: e.Event,
 			At:   time.Unix(e.Timestamp.Seconds, e.Timestamp.Microseconds*1000).UTC(),
 			Data: e.Data,
@@ -257,22 +257,14 @@ func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadClos
 func (g *guest) PID() int { return g.process.PID }
 
 // Events are the monitor's events so far.
-func (g *guest) Events() []Event {
+func (g *guest) Events() []vm.Event {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return append([]Event(nil), g.seen...)
+	return append([]vm.Event(nil), g.seen...)
 }
 
 // Resets counts how often the guest has reset the machine.
-func (g *guest) Resets() int {
-	n := 0
-	for _, e := range g.Events() {
-		if e.Name == "RESET" && e.byGuest() {
-			n++
-		}
-	}
-	return n
-}
+func (g *guest) Resets() int { return vm.CountResets(g.Events()) }
 
 // Wait blocks until the machine is gone.
 func (g *guest) Wait() error {

@@ -69,7 +69,7 @@ func TestLogs(t *testing.T) {
 	defer r.Close()
 	var names []string
 	for dec := json.NewDecoder(r); ; {
-		var e Event
+		var e vm.Event
 		if dec.Decode(&e) != nil {
 			break
 		}
@@ -238,43 +238,31 @@ func TestParentKilled(t *testing.T) {
 	}
 }
 
+// What the events say is vm.Judge's to tell; what is left is QEMU's own end.
 func TestDecide(t *testing.T) {
-	shutdown := func(reason string, guest bool) Event {
-		return Event{Name: "SHUTDOWN", Data: map[string]any{"reason": reason, "guest": guest}}
-	}
-	cause := errors.New("gave up")
+	shutdown := []vm.Event{{Name: "SHUTDOWN", Data: map[string]any{"reason": "host-signal", "guest": false}}}
 	for _, c := range []struct {
 		name   string
-		events []Event
+		events []vm.Event
 		exit   supervise.Exit
-		ended  vm.Ended
-		cause  error
-		kind   fault.Kind
-		word   string // in the error; empty wants nil
+		word   string
 	}{
-		{"shutdown", []Event{shutdown("guest-shutdown", true)}, supervise.Exit{}, "", nil, 0, ""},
-		{"reset under -no-reboot", []Event{shutdown("guest-reset", true)}, supervise.Exit{}, "", nil, fault.Guest, "reset"},
-		{"panic", []Event{{Name: "GUEST_PANICKED"}, shutdown("guest-panic", true)}, supervise.Exit{}, "", nil, fault.Guest, "panicked"},
-		{"panic without its own event", []Event{shutdown("guest-panic", true)}, supervise.Exit{}, "", nil, fault.Guest, "panicked"},
-		{"closed by quit", []Event{shutdown("host-qmp-quit", false)}, supervise.Exit{}, vm.EndedQuit, nil, 0, ""},
-		{"closed by kill", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL}, vm.EndedKilled, nil, 0, ""},
-		{"cancelled", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL}, "", cause, 0, "gave up"},
-		{"somebody's SIGTERM", []Event{shutdown("host-signal", false)}, supervise.Exit{}, "", nil, fault.Host, "exit code 0"},
-		{"out of memory", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL}, "", nil, fault.Host, "signal 9"},
-		{"lost", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL, Lost: true}, "", nil, fault.Host, "supervisor"},
-		{"exit code", nil, supervise.Exit{Code: 1}, "", nil, fault.Host, "exit code 1"},
-		{"exit code 0 without an event", nil, supervise.Exit{}, "", nil, fault.Host, "exit code 0"},
+		{"somebody's SIGTERM", shutdown, supervise.Exit{}, "exit code 0"},
+		{"out of memory", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL}, "signal 9"},
+		{"lost", nil, supervise.Exit{Code: -1, Signal: syscall.SIGKILL, Lost: true}, "supervisor"},
+		{"exit code", nil, supervise.Exit{Code: 1}, "exit code 1"},
+		{"exit code 0 without an event", nil, supervise.Exit{}, "exit code 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := &guest{name: "x", dir: t.TempDir(), seen: c.events, ended: c.ended, cause: c.cause}
-			err := g.decide(c.exit)
-			switch {
-			case c.word == "" && err != nil:
-				t.Errorf("%v, want nil", err)
-			case c.word != "" && (err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.word)):
-				t.Errorf("%v (%s), want a %s with %q", err, fault.KindOf(err), c.kind, c.word)
+			g := &guest{name: "x", dir: t.TempDir(), seen: c.events}
+			if err := g.decide(c.exit); fault.KindOf(err) != fault.Host || !strings.Contains(err.Error(), c.word) {
+				t.Errorf("%v (%s), want a host fault with %q", err, fault.KindOf(err), c.word)
 			}
 		})
+	}
+	g := &guest{name: "x", dir: t.TempDir(), seen: []vm.Event{{Name: "GUEST_PANICKED"}}, command: "by hand"}
+	if e, ok := errors.AsType[*fault.Error](g.decide(supervise.Exit{})); !ok || e.Kind != fault.Guest || len(e.Evidence) == 0 {
+		t.Errorf("a panic: %+v, want a guest fault with evidence", e)
 	}
 }
 

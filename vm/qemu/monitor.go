@@ -22,25 +22,6 @@ type monitor struct {
 	busy   chan struct{} // holds a token while a command is under way
 }
 
-// Event is something that QEMU said of the machine.
-type Event struct {
-	Name string         `json:"event"`
-	At   time.Time      `json:"at"`
-	Data map[string]any `json:"data,omitempty"`
-}
-
-// reason is the cause in SHUTDOWN's and RESET's data: qapi/run-state.json, ShutdownCause (since QEMU 4.0).
-func (e Event) reason() string {
-	s, _ := e.Data["reason"].(string)
-	return s
-}
-
-// byGuest is the field of the same name: whether the guest or the host caused it.
-func (e Event) byGuest() bool {
-	b, _ := e.Data["guest"].(bool)
-	return b
-}
-
 // listenMonitor listens in the background. go-qemu's Listen has no way out but a connection: see giveUp.
 func listenMonitor(path string) (*monitor, error) {
 	m := &monitor{path: path, ready: make(chan struct{}), busy: make(chan struct{}, 1)}

@@ -1,12 +1,12 @@
 package qemu
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/console"
 	"github.com/belljar/belljar/vm/supervise"
 )
@@ -17,37 +17,19 @@ const (
 	tailLines = 20
 )
 
-// decide turns QEMU's end and its events into Wait's answer. QEMU exits with 0 after a guest's shutdown, and just so
-// after a reset under -no-reboot: only the event's reason tells them apart.
+// decide turns QEMU's end and its events into Wait's answer.
 func (g *guest) decide(exit supervise.Exit) error {
 	g.mu.Lock()
-	events, ended, cause := g.seen, g.ended, g.cause
+	end := vm.Ending{Events: g.seen, Ended: g.ended, Cause: g.cause}
 	g.mu.Unlock()
-
-	var shutdown Event
-	for _, e := range events {
-		switch e.Name {
-		case "GUEST_PANICKED":
-			return g.evidence(fault.New(fault.Guest, "run "+g.name, "the guest's kernel panicked"))
-		case "SHUTDOWN":
-			shutdown = e
-		}
+	err, known := vm.Judge(g.name, end)
+	if !known {
+		return g.died(exit)
 	}
-	switch {
-	case shutdown.reason() == "guest-shutdown":
-		return nil
-	case shutdown.reason() == "guest-panic":
-		return g.evidence(fault.New(fault.Guest, "run "+g.name, "the guest's kernel panicked"))
-	case shutdown.byGuest():
-		return g.evidence(fault.New(fault.Guest, "run "+g.name,
-			"the guest reset the machine instead of powering it off (as a kernel does that panics with panic= on its "+
-				"command line)"))
-	case cause != nil:
-		return fmt.Errorf("run %s: %w", g.name, cause)
-	case ended != "":
-		return nil // Close was called
+	if e, ok := err.(*fault.Error); ok { //nolint:errorlint // a fault in the context's cause has its own evidence
+		return g.evidence(e)
 	}
-	return g.died(exit)
+	return err
 }
 
 // died is the fault of a QEMU that ended for no reason that the guest or Belljar gave.
