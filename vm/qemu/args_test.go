@@ -13,50 +13,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/belljar/belljar/vm"
+	"github.com/belljar/belljar/vm/vmtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// sample is a machine for each use that Belljar has for one.
-func samples() map[string]vm.Machine {
-	clock := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-	build := vm.Machine{
-		Name: "build", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "Nehalem-v1", CPUs: 2, Memory: 2 << 30, Clock: clock,
-		Accel: vm.TCG, Entropy: true, OnReset: vm.ExitOnReset, Ports: []string{"belljar.ssh"},
-		Boot: vm.Boot{Kernel: "/s/vmlinuz", Initrd: "/s/initrd", Cmdline: "console=ttyS0 panic=-1 quiet"},
-		Disks: []vm.Disk{
-			{Serial: "root", Path: "/s/root.img", Bus: vm.BusVirtio, ReadOnly: true},
-			{Serial: "inputs", Path: "/s/inputs.img", Bus: vm.BusVirtio, ReadOnly: true},
-			{Serial: "scratch", Path: "/r/scratch.img", Bus: vm.BusVirtio},
-			{Serial: "outputs", Path: "/r/with, comma.img", Bus: vm.BusVirtio},
-		},
-	}
-	i686 := build
-	i686.Arch, i686.CPU, i686.Memory = vm.I686, "coreduo-v1", 1<<30
-	configure := build
-	configure.Name, configure.Disks = "configure", []vm.Disk{build.Disks[0], build.Disks[3]}
-	smoke := vm.Machine{
-		Name: "smoke/q35", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "qemu64-v1", CPUs: 1, Memory: 256 << 20, Clock: clock,
-		Accel: vm.TCG, OnReset: vm.ExitOnReset, DebugCon: true, Screen: true, Boot: vm.Boot{ROM: "/r/bios.bin"},
-		Disks: []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusIDE}},
-	}
-	pc := smoke
-	pc.Name, pc.Type, pc.OnReset = "smoke/pc", "pc-i440fx-6.2", ""
-	return map[string]vm.Machine{
-		"build-x86_64": build, "build-i686": i686, "configure": configure, "smoke-q35": smoke, "smoke-pc": pc,
-		"kvm-proof": vm.ProbeMachine(build, "/s/vmlinuz", "/s/proof"),
-	}
-}
-
 func TestArgsGolden(t *testing.T) {
-	for name, m := range samples() {
+	for name, m := range vmtest.Machines() {
 		for mode, suffix := range map[Mode]string{Run: "", ByHand: "-by-hand"} {
 			t.Run(name+suffix, func(t *testing.T) {
 				got, err := Args(m, mode)
 				if err != nil {
 					t.Fatal(err)
 				}
-				golden(t, filepath.Join("testdata", "args", name+suffix+".txt"), oneFlagALine(got))
+				golden(t, filepath.Join("testdata", "golden", name+suffix+".txt"), oneFlagALine(got))
 			})
 		}
 	}
@@ -99,7 +69,7 @@ func golden(t *testing.T, path, got string) {
 
 // The seal rests on these: no machine, whatever else it has, may come without them.
 func TestArgsSeal(t *testing.T) {
-	for name, m := range samples() {
+	for name, m := range vmtest.Machines() {
 		args, err := Args(m, Run)
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +111,7 @@ func TestArgsWrongMachine(t *testing.T) {
 		"Ports[1]":          func(m *vm.Machine) { m.Ports = []string{"a", "a"} },
 	} {
 		t.Run(field, func(t *testing.T) {
-			m := samples()["build-x86_64"]
+			m := vmtest.Machines()["build-x86_64"]
 			spoil(&m)
 			_, err := Args(m, Run)
 			wrong, ok := errors.AsType[*vm.FieldError](err)

@@ -25,7 +25,7 @@ var debianParts = parts{binary: "/usr/bin/qemu-system-x86_64", loader: "/lib64/l
 
 // What QEMU may open, for each use of a machine: a golden list each, by name and handed over.
 func TestPlanGolden(t *testing.T) {
-	for name, m := range samples() {
+	for name, m := range vmtest.Machines() {
 		given, files, flags := handOver(m)
 		for suffix, c := range map[string]struct {
 			boot  vm.Boot

@@ -56,6 +56,14 @@ func TestConformance(t *testing.T) {
 				Machine: func(t *testing.T, dir, line string, then vmtest.Act) vm.Machine {
 					return romMachine(t, dir, machineType, line, then)
 				},
+				Echo: func(t *testing.T, dir string) vm.Machine {
+					m := romMachine(t, dir, machineType, "", vmtest.Hang)
+					if err := os.WriteFile(m.Boot.ROM, vmtest.EchoROM("echo"), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					m.Ports = []string{"echo"}
+					return m
+				},
 				Kill: func(t *testing.T, g vm.Guest) {
 					if err := syscall.Kill(g.(*guest).PID(), syscall.SIGKILL); err != nil {
 						t.Fatal(err)

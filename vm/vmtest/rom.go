@@ -36,9 +36,19 @@ const romSize = 64 << 10
 // and then acts. It is 16-bit real-mode code, from the reset vector on; it needs no RAM.
 func ROM(line string, then Act) []byte {
 	a := &assembler{}
-	const message = 0x8000 // where the text lies in the ROM
-	a.bytes(0xfa)          // cli
-	a.bytes(0xbe)          // mov si, message
+	a.say()
+	a.act(then)
+	a.bytes(0xf4, 0xeb, 0xfd) // halt: hlt; jmp halt
+	return a.rom(line)
+}
+
+// message is where the text lies in the ROM.
+const message = 0x8000
+
+// say writes the text to the consoles.
+func (a *assembler) say() {
+	a.bytes(0xfa) // cli
+	a.bytes(0xbe) // mov si, message
 	a.word(message)
 	loop := len(a.code)
 	a.bytes(0x2e, 0x8a, 0x04) // mov al, cs:[si]
@@ -52,9 +62,10 @@ func ROM(line string, then Act) []byte {
 	a.bytes(0xee) // out dx, al
 	a.bytes(0x46) // inc si
 	a.bytes(0xeb, byte(loop-len(a.code)-2))
-	a.act(then)
-	a.bytes(0xf4, 0xeb, 0xfd) // halt: hlt; jmp halt
+}
 
+// rom puts code and text into an image.
+func (a *assembler) rom(line string) []byte {
 	rom := make([]byte, romSize)
 	copy(rom, a.code)
 	copy(rom[message:romSize-17], line+"\n")
@@ -70,6 +81,7 @@ type assembler struct{ code []byte }
 
 func (a *assembler) bytes(b ...byte) { a.code = append(a.code, b...) }
 func (a *assembler) word(w uint16)   { a.code = binary.LittleEndian.AppendUint16(a.code, w) }
+func (a *assembler) long(l uint32)   { a.code = binary.LittleEndian.AppendUint32(a.code, l) }
 
 // out writes a byte to a port.
 func (a *assembler) out(port uint16, value byte) {
@@ -81,7 +93,7 @@ func (a *assembler) out(port uint16, value byte) {
 // outl writes 32 bits to a port.
 func (a *assembler) outl(port uint16, value uint32) {
 	a.bytes(0x66, 0xb8) // mov eax, value
-	a.code = binary.LittleEndian.AppendUint32(a.code, value)
+	a.long(value)
 	a.bytes(0xba) // mov dx, port
 	a.word(port)
 	a.bytes(0x66, 0xef) // out dx, eax

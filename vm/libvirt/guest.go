@@ -1,0 +1,307 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+)
+
+// guest is a running domain.
+type guest struct {
+	name    string
+	dir     string
+	xml     string
+	command string // for a person
+	screen  bool   // it has one
+	hasOS   bool   // a kernel that may heed the power button
+	grace   time.Duration
+
+	link    *link
+	domain  libvirt.Domain
+	volumes *volumes
+	logs    sync.WaitGroup // the consoles that are still copied into files
+
+	mu    sync.Mutex
+	ports map[string]*stream // those that were not dialled yet
+	open  []*stream          // all others
+	seen  []vm.Event
+	ended vm.Ended // set by Close
+	cause error    // set when the context ended the machine
+
+	over    chan struct{} // closed when the last event is in; then the next three stand
+	stopped bool
+	lost    bool
+	detail  libvirt.DomainEventStoppedDetailType
+
+	gone    chan struct{} // closed when the verdict stands
+	verdict error
+	closed  sync.Once
+	cleaned sync.Once
+}
+
+var (
+	_ vm.Guest        = (*guest)(nil)
+	_ vm.Explainer    = (*guest)(nil)
+	_ vm.Logger       = (*guest)(nil)
+	_ vm.DiskReader   = (*guest)(nil)
+	_ vm.ResetCounter = (*guest)(nil)
+	_ vm.Screendumper = (*guest)(nil)
+	_ vm.Ender        = (*guest)(nil)
+)
+
+// keep copies a console into a log.
+func (g *guest) keep(s *stream, name string) error {
+	f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	g.open = append(g.open, s)
+	g.logs.Go(func() {
+		defer f.Close()
+		_, _ = io.Copy(f, s) // libvirtd ends the stream when QEMU closes its end: why, the events tell
+	})
+	return nil
+}
+
+// watch ends the guest with its context, and decides when the domain is gone.
+func (g *guest) watch(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		g.mu.Lock()
+		g.cause = context.Cause(ctx)
+		g.mu.Unlock()
+		g.destroy()
+	})
+	go func() {
+		<-g.over
+		g.drain()
+		g.verdict = g.decide()
+		close(g.gone)
+		if !stop() { // nobody may call Close after this
+			g.clean()
+		}
+	}()
+}
+
+// drain lets the consoles' last bytes arrive, then closes them. Ports that somebody holds are theirs to close.
+func (g *guest) drain() {
+	done := make(chan struct{})
+	go func() {
+		g.logs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+	}
+	g.hangUpStreams()
+	<-done
+}
+
+func (g *guest) hangUpStreams() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.ports {
+		s.Close()
+	}
+	for _, s := range g.open {
+		s.Close()
+	}
+	clear(g.ports)
+}
+
+// destroy kills QEMU. Where libvirtd does not answer, the broken connection is its order to do so.
+func (g *guest) destroy() {
+	if err := within(patience, func() error { return g.link.DomainDestroy(g.domain) }); err != nil && !g.isGone() &&
+		codeOf(err) == 0 {
+		g.link.hangUp()
+	}
+}
+
+// abort undoes a Start that went wrong half-way.
+func (g *guest) abort() {
+	if g.domain.Name != "" && g.link.alive() {
+		g.destroy()
+	}
+	g.hangUpStreams()
+	g.logs.Wait()
+	g.clean()
+}
+
+// clean deletes the volumes and hangs up. Where the connection broke, another one is made for it; where that fails too,
+// what is left waits for the next Sweep.
+func (g *guest) clean() {
+	g.cleaned.Do(func() {
+		defer g.link.hangUp()
+		if g.volumes == nil {
+			return
+		}
+		l := g.link
+		if !l.alive() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			fresh, err := g.link.target.connect(ctx)
+			if err != nil {
+				return
+			}
+			defer fresh.hangUp()
+			if g.domain.Name != "" { // libvirtd was started anew: it does not know whose the domain was
+				_ = within(patience, func() error { return fresh.DomainDestroy(g.domain) })
+			}
+			l = fresh
+		}
+		_ = g.volumes.remove(l)
+	})
+}
+
+// Dial opens the host's end of a port, over libvirt's stream. Each port can be dialled once.
+func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("dial %s: %w", name, context.Cause(ctx))
+	}
+	if g.isGone() {
+		return nil, fault.New(fault.Guest, "dial "+name, "the machine is gone: %w", orEnded(g.verdict))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, ok := g.ports[name]
+	if !ok {
+		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port, or it was dialled before", g.name)
+	}
+	delete(g.ports, name)
+	g.open = append(g.open, s)
+	return s, nil
+}
+
+var errEnded = errors.New("it ended by itself")
+
+func orEnded(err error) error {
+	if err == nil {
+		return errEnded
+	}
+	return err
+}
+
+// Console reads the serial console from power-on.
+func (g *guest) Console() io.ReadCloser {
+	r, err := g.Log("console")
+	if err != nil {
+		return io.NopCloser(failing{err})
+	}
+	return r
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// Log reads one of the logs from its beginning, as Console does: console, debugcon, events. What QEMU writes to stderr
+// lies in a file of libvirt's host that libvirt does not hand out, but for the error when QEMU does not start: the log
+// of that name stays empty.
+func (g *guest) Log(name string) (io.ReadCloser, error) {
+	for _, file := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
+		if file == name+".log" {
+			return vm.Follow(filepath.Join(g.dir, file), g.gone)
+		}
+	}
+	return nil, fault.New(fault.Usage, "log "+name, "no such log: want console, debugcon, stderr or events")
+}
+
+// OpenDisk reads the first n bytes of a writable disk, over libvirt's stream.
+func (g *guest) OpenDisk(ctx context.Context, serial string, n int64) (io.ReadCloser, error) {
+	return g.volumes.read(ctx, serial, n)
+}
+
+// CommandLine creates the same domain in a shell, for as long as its volumes are there.
+func (g *guest) CommandLine() string { return g.command }
+
+// Events are the monitor's events so far.
+func (g *guest) Events() []vm.Event {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]vm.Event(nil), g.seen...)
+}
+
+// Resets counts how often the guest has reset the machine.
+func (g *guest) Resets() int { return vm.CountResets(g.Events()) }
+
+// Wait blocks until the machine is gone.
+func (g *guest) Wait() error {
+	<-g.gone
+	return g.verdict
+}
+
+// Close asks the guest to power off (if it has a kernel that could), asks QEMU to quit, kills it; each step waits for
+// the grace period. Ended tells which of them it took. Then it deletes the machine's volumes.
+func (g *guest) Close() error {
+	g.closed.Do(func() {
+		for _, step := range []struct {
+			how vm.Ended
+			ask func() error
+			use bool
+		}{
+			{vm.EndedPowered, func() error {
+				return g.link.DomainShutdownFlags(g.domain, libvirt.DomainShutdownAcpiPowerBtn)
+			}, g.hasOS},
+			{vm.EndedQuit, func() error {
+				return g.link.DomainDestroyFlags(g.domain, libvirt.DomainDestroyGraceful)
+			}, true},
+		} {
+			if !step.use || g.isGone() {
+				continue
+			}
+			g.setEnded(step.how)
+			deadline := time.After(g.grace)
+			_ = within(g.grace, step.ask)
+			select {
+			case <-g.gone:
+			case <-deadline:
+			}
+		}
+		if !g.isGone() {
+			g.setEnded(vm.EndedKilled)
+			g.destroy()
+		}
+	})
+	<-g.gone
+	g.clean()
+	return nil
+}
+
+func (g *guest) isGone() bool {
+	select {
+	case <-g.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *guest) setEnded(how vm.Ended) {
+	g.mu.Lock()
+	g.ended = how
+	g.mu.Unlock()
+}
+
+// Ended says how the machine ended; empty while it runs.
+func (g *guest) Ended() vm.Ended {
+	if !g.isGone() {
+		return ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended == "" {
+		return vm.EndedItself
+	}
+	return g.ended
+}

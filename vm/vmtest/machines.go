@@ -1,0 +1,46 @@
+package vmtest
+
+import (
+	"time"
+
+	"github.com/belljar/belljar/vm"
+)
+
+// Machines are one machine for each use that Belljar has for one, by the name of its golden files: each backend's pure
+// function is held to what it said of them before.
+func Machines() map[string]vm.Machine {
+	clock := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	build := vm.Machine{
+		Name: "build", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "Nehalem-v1", CPUs: 2, Memory: 2 << 30, Clock: clock,
+		Accel: vm.TCG, Entropy: true, OnReset: vm.ExitOnReset, Ports: []string{"belljar.ssh"},
+		Boot: vm.Boot{Kernel: "/s/vmlinuz", Initrd: "/s/initrd", Cmdline: "console=ttyS0 panic=-1 quiet"},
+		Disks: []vm.Disk{
+			{Serial: "root", Path: "/s/root.img", Bus: vm.BusVirtio, ReadOnly: true},
+			{Serial: "inputs", Path: "/s/inputs.img", Bus: vm.BusVirtio, ReadOnly: true},
+			{Serial: "scratch", Path: "/r/scratch.img", Bus: vm.BusVirtio},
+			{Serial: "outputs", Path: "/r/with, comma.img", Bus: vm.BusVirtio},
+		},
+	}
+	i686 := build
+	i686.Arch, i686.CPU, i686.Memory = vm.I686, "coreduo-v1", 1<<30
+	configure := build
+	configure.Name, configure.Disks = "configure", []vm.Disk{build.Disks[0], build.Disks[3]}
+	ports := build
+	ports.Name, ports.Ports, ports.DebugCon = "ports", []string{"belljar.ssh", "belljar.tpm", "log"}, true
+	smoke := vm.Machine{
+		Name: "smoke/q35", Arch: vm.X86_64, Type: "pc-q35-6.2", CPU: "qemu64-v1", CPUs: 1, Memory: 256 << 20, Clock: clock,
+		Accel: vm.TCG, OnReset: vm.ExitOnReset, DebugCon: true, Screen: true, Boot: vm.Boot{ROM: "/r/bios.bin"},
+		Disks: []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusIDE}},
+	}
+	pc := smoke
+	pc.Name, pc.Type, pc.OnReset = "smoke/pc", "pc-i440fx-6.2", ""
+	virtio := smoke
+	virtio.Disks = []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusVirtio}}
+	pcVirtio := pc
+	pcVirtio.Disks = virtio.Disks
+	return map[string]vm.Machine{
+		"build-x86_64": build, "build-i686": i686, "configure": configure, "ports": ports,
+		"smoke-q35": smoke, "smoke-pc": pc, "smoke-q35-virtio": virtio, "smoke-pc-virtio": pcVirtio,
+		"kvm-proof": vm.ProbeMachine(build, "/s/vmlinuz", "/s/proof"),
+	}
+}
