@@ -16,6 +16,7 @@ import (
 	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/qemu"
+	"github.com/belljar/belljar/vm/watch"
 )
 
 // house is what the commands share: the store, the run folders, the machine maker, and who listens.
@@ -29,6 +30,7 @@ type house struct {
 	kept    bool    // one was
 	pace    vm.Pace // what times are stretched by, since the accelerator is chosen
 	keyring func() (*debian.Keys, error)
+	limits  func(vm.Pace) watch.Limits // of guests' standstill
 
 	confined *confined
 }
@@ -55,7 +57,10 @@ func open(cfg Config) (*house, error) {
 	if _, err := runs.Sweep(); err != nil {
 		return nil, err
 	}
-	return &house{Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring, confined: &confined{}}, nil
+	return &house{
+		Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring, limits: watch.Defaults,
+		confined: &confined{},
+	}, nil
 }
 
 func (h *house) fetcher() (*fetch.Fetcher, error) {

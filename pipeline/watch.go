@@ -15,8 +15,7 @@ import (
 // watch watches a guest from its start to its end: its console for last words, and its progress. What is found ends the
 // guest's context.
 func (h *house) watch(g *booted, phase Phase, name string) {
-	// The watchdog's own limits leave room for a guest three times slower than under KVM.
-	g.guard = watch.NewGuard(g.guest, watch.Defaults(float64(h.pace)/3))
+	g.guard = watch.NewGuard(g.guest, h.limits(h.pace))
 	go g.watchConsole(func(line string) {
 		g.trail.line(line)
 		h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line})

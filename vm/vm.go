@@ -80,6 +80,7 @@ type Prober interface {
 type Progress struct {
 	CPU     time.Duration // that the guest's processors ran
 	Starved time.Duration // that they could have run, and the host ran something else
+	Demand  time.Duration // that the busiest of them, from one sample to the next, ran or could have run
 	Read    int64         // bytes from disks
 	Written int64         // bytes to disks
 	Console int64         // bytes on the consoles

@@ -43,7 +43,8 @@ type guest struct {
 
 	probe  sync.Mutex  // held by Progress
 	sample vm.Progress // the last one
-	vcpus  []int       // thread ids; nil until QEMU has told them
+	vcpus  []int       // thread ids of its processors; nil until QEMU has told them
+	times  []times     // theirs, at that sample
 
 	gone    chan struct{} // closed when QEMU is reaped and the verdict stands
 	verdict error

@@ -42,8 +42,8 @@ func (g *guest) Progress(ctx context.Context) (vm.Progress, error) {
 	if state, err := stands(g.process.PID); err == nil {
 		p.State = state
 	}
-	if ran, waited, err := ranAndWaited(g.process.PID, g.vcpus); err == nil {
-		p.CPU, p.Starved = ran, waited
+	if times, err := ranAndWaited(g.process.PID, g.vcpus); err == nil {
+		g.addTimes(p, times)
 	}
 	return *p, nil
 }
@@ -152,24 +152,42 @@ func stat(pid, tid int) (state string, ran time.Duration, err error) {
 	return fields[0], time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 
-// ranAndWaited is how long these threads ran, and how long they waited for a processor of the host: the first two fields
-// of schedstat (Documentation/scheduler/sched-stats.rst in the kernel's tree), in nanoseconds. A kernel without it tells
-// the first by stat.
-func ranAndWaited(pid int, tids []int) (ran, waited time.Duration, err error) {
-	for _, tid := range tids {
-		var r, w time.Duration
+// times are how long a thread ran, and how long it waited for a processor of the host.
+type times struct{ ran, waited time.Duration }
+
+// addTimes adds what the processors' threads did since the last sample.
+func (g *guest) addTimes(p *vm.Progress, now []times) {
+	p.CPU, p.Starved = 0, 0
+	var busiest time.Duration
+	for i, t := range now {
+		p.CPU += t.ran
+		p.Starved += t.waited
+		if i < len(g.times) {
+			t.ran -= g.times[i].ran
+			t.waited -= g.times[i].waited
+		}
+		busiest = max(busiest, t.ran+t.waited)
+	}
+	p.Demand += busiest
+	g.times = now
+}
+
+// ranAndWaited are the first two fields of each thread's schedstat (Documentation/scheduler/sched-stats.rst in the
+// kernel's tree), in nanoseconds. A kernel without it tells the first by stat.
+func ranAndWaited(pid int, tids []int) ([]times, error) {
+	all := make([]times, len(tids))
+	for i, tid := range tids {
+		t := &all[i]
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, tid))
 		if err == nil {
-			_, err = fmt.Sscan(string(data), (*int64)(&r), (*int64)(&w))
+			_, err = fmt.Sscan(string(data), (*int64)(&t.ran), (*int64)(&t.waited))
 		}
 		if err != nil {
-			_, r, err = stat(pid, tid)
+			_, t.ran, err = stat(pid, tid)
 		}
 		if err != nil {
-			return 0, 0, err
+			return nil, err
 		}
-		ran += r
-		waited += w
 	}
-	return ran, waited, nil
+	return all, nil
 }

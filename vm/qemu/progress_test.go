@@ -81,16 +81,16 @@ func TestStat(t *testing.T) {
 	if all, err := stands(os.Getpid()); err != nil || all == "" {
 		t.Errorf("process: %q, %v", all, err)
 	}
-	var ran time.Duration
-	for start := time.Now(); ran == 0 && time.Since(start) < time.Minute; {
-		if ran, _, err = ranAndWaited(os.Getpid(), []int{os.Getpid(), syscall.Gettid()}); err != nil {
+	var all []times
+	for start := time.Now(); len(all) == 0 || all[0].ran == 0 && time.Since(start) < time.Minute; {
+		if all, err = ranAndWaited(os.Getpid(), []int{os.Getpid(), syscall.Gettid()}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if ran == 0 {
+	if all[0].ran == 0 {
 		t.Error("this process has not run for a moment within a minute")
 	}
-	if _, _, err := ranAndWaited(os.Getpid(), []int{1 << 30}); err == nil {
+	if _, err := ranAndWaited(os.Getpid(), []int{1 << 30}); err == nil {
 		t.Error("a thread that is not there: no error")
 	}
 }
@@ -149,4 +149,19 @@ func colours(img image.Image) map[color.Color]bool {
 		}
 	}
 	return all
+}
+
+// Of two processors that were busy in turns, one was busy all the time.
+func TestDemand(t *testing.T) {
+	g, p := &guest{}, vm.Progress{}
+	for _, now := range [][]times{
+		{{1 * time.Second, 0}, {0, 0}}, {{1 * time.Second, 0}, {500 * time.Millisecond, 500 * time.Millisecond}},
+		{{2 * time.Second, 0}, {500 * time.Millisecond, 600 * time.Millisecond}},
+	} {
+		g.addTimes(&p, now)
+	}
+	want := vm.Progress{CPU: 2500 * time.Millisecond, Starved: 600 * time.Millisecond, Demand: 3 * time.Second}
+	if p != want {
+		t.Errorf("got %+v, want %+v", p, want)
+	}
 }

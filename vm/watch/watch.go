@@ -28,12 +28,12 @@ type Limits struct {
 	Resets int           // how often the machine may be reset from inside; negative: as often as it likes
 }
 
-// Defaults are the limits for an accelerator whose guests are slowdown times slower than under KVM (1: as fast).
-// Only what counts the processors' work grows with it: a guest that sleeps is not held up by its emulation.
-func Defaults(slowdown float64) Limits {
+// Defaults are the limits on a host of that pace. Only what counts the processors' work grows with it, and there is room
+// in it: a guest that sleeps is not held up by its emulation.
+func Defaults(pace vm.Pace) Limits {
 	return Limits{
 		Every: 3 * time.Second, Slow: 30 * time.Second, Asleep: 60 * time.Second,
-		Busy: time.Duration(float64(90*time.Second) * max(slowdown, 1)),
+		Busy: max(90*time.Second, pace.Of(30*time.Second)),
 		Held: 10 * time.Second, Mute: 60 * time.Second, Resets: -1,
 	}
 }
@@ -69,7 +69,7 @@ type moment struct {
 type Watchdog struct {
 	limits Limits
 	start  time.Time
-	window []moment // the samples of the last Limits.Asleep, and the one before
+	window []moment // the samples as far back as they matter
 
 	answered  time.Time // the last answer; zero: none yet
 	moved     moment    // the last sample in which anything went on, or the start
@@ -123,7 +123,7 @@ func (w *Watchdog) Sample(at time.Time, p vm.Progress) Finding {
 // keep adds a sample to the window, and drops those that are too old to matter.
 func (w *Watchdog) keep(now moment) {
 	w.window = append(w.window, now)
-	for len(w.window) > 2 && now.at.Sub(w.window[1].at) >= w.limits.Asleep {
+	for len(w.window) > 2 && now.at.Sub(w.window[1].at) >= drowsyTimes*w.limits.Asleep {
 		w.window = w.window[1:]
 	}
 }
@@ -211,9 +211,14 @@ func reason(p vm.Progress) *hold {
 	return nil
 }
 
-// asleepShare is below which part of a processor's time a machine counts as asleep. One that sleeps still ticks: under
-// TCG, on a busy host, some hundredths.
-const asleepShare = 0.1
+// A machine that sleeps still ticks, some hundred times a second. On an idle host that takes some hundredths of a
+// processor. On one that is busy with thirty other things, each tick waits for its turn, and two fifths were seen; one that
+// spins asks for all of it there too. What lies between is given twice the time.
+const (
+	asleepShare = 0.1
+	drowsyShare = 0.7
+	drowsyTimes = 2
+)
 
 // guest judges what the guest does.
 func (w *Watchdog) guest(now moment) Finding {
@@ -226,13 +231,16 @@ func (w *Watchdog) guest(now moment) Finding {
 	if w.complaint != "" {
 		busy = min(busy, w.limits.Asleep)
 	}
-	switch share, full := w.share(); {
+	switch {
 	case now.CPU == 0: // the backend does not know what they did: time alone counts, and only once it has answered
 		if still >= busy && !w.answered.IsZero() {
 			return w.hangs(Asleep, now, "nothing came from it for "+round(still))
 		}
-	case still >= w.limits.Asleep && full && share < asleepShare:
+	case still >= w.limits.Asleep && w.share(w.limits.Asleep) < asleepShare:
 		return w.hangs(Asleep, now, "its processors have slept for "+round(still))
+	case still >= drowsyTimes*w.limits.Asleep && w.share(drowsyTimes*w.limits.Asleep) < drowsyShare:
+		return w.hangs(Asleep, now, fmt.Sprintf("none of its processors asked for more than %.0f %% of one of the host's for %s",
+			100*w.share(drowsyTimes*w.limits.Asleep), round(still)))
 	case still >= busy && ran >= busy:
 		return w.hangs(Spins, now, fmt.Sprintf("its processors ran for %s of the last %s, and nothing came of it",
 			round(ran), round(still)))
@@ -244,16 +252,24 @@ func (w *Watchdog) guest(now moment) Finding {
 	return Finding{State: Works}
 }
 
-// share is which part of a processor's time the machine took, or would have taken, over the window; full says that the
-// window is long enough to tell.
-func (w *Watchdog) share() (share float64, full bool) {
-	first, last := w.window[0], w.last()
-	span := last.at.Sub(first.at)
-	if span <= 0 {
-		return 1, false
+// share is which part of the last stretch its busiest processor ran, or would have run; 1 if it was not watched as long.
+func (w *Watchdog) share(stretch time.Duration) float64 {
+	last := w.last()
+	for i := len(w.window) - 1; i >= 0; i-- {
+		first := w.window[i]
+		if span := last.at.Sub(first.at); span >= stretch && span > 0 {
+			return float64(demand(last.Progress)-demand(first.Progress)) / float64(span)
+		}
 	}
-	used := last.CPU - first.CPU + last.Starved - first.Starved
-	return float64(used) / float64(span), span >= w.limits.Asleep
+	return 1
+}
+
+// demand falls back on what all processors ran together, where the backend does not know the busiest.
+func demand(p vm.Progress) time.Duration {
+	if p.Demand == 0 {
+		return p.CPU + p.Starved
+	}
+	return p.Demand
 }
 
 // doing says what a machine that does not answer does instead.
@@ -272,7 +288,7 @@ func (w *Watchdog) processors(now moment) string {
 	}
 	ran, starved := now.CPU-w.moved.CPU, now.Starved-w.moved.Starved
 	share := func(d time.Duration) float64 { return float64(d) / float64(still) }
-	if share(ran+starved) < asleepShare {
+	if share(demand(now.Progress)-demand(w.moved.Progress)) < asleepShare {
 		return "its processor sleeps"
 	}
 	text := fmt.Sprintf("its processor ran for %.1f s of the last %.1f s", ran.Seconds(), still.Seconds())

@@ -47,7 +47,13 @@ func TestWatchdog(t *testing.T) {
 			{1, asleep, vm.Progress{}, true, ""}, {19, asleep, vm.Progress{}, false, ""},
 		}, Works, 0, 0, ""},
 		{"sleeps after long computing", []span{{1, works, vm.Progress{}, true, ""}, {25, busy, vm.Progress{}, false, ""},
-			{100, asleep, vm.Progress{}, false, ""}}, Asleep, 45, fault.Guest, "its processors have slept for"},
+			{100, asleep, vm.Progress{}, false, ""}}, Asleep, 41, fault.Guest, "none of its processors asked for more than 63 %"},
+		{"sleeps on a busy host", []span{{1, works, vm.Progress{}, true, ""},
+			{100, vm.Progress{CPU: 270 * time.Millisecond, Starved: 2200 * time.Millisecond, Demand: 1230 * time.Millisecond}, vm.Progress{}, false, ""}},
+			Asleep, 41, fault.Guest, "it hangs: none of its processors asked for more than"},
+		{"spins on a busy host", []span{{1, works, vm.Progress{}, true, ""},
+			{100, vm.Progress{CPU: 300 * time.Millisecond, Starved: 3200 * time.Millisecond, Demand: 3 * time.Second}, vm.Progress{}, false, ""}},
+			Works, 0, 0, ""},
 		{"spins", []span{{1, works, vm.Progress{}, true, ""}, {200, busy, vm.Progress{}, false, ""}},
 			Spins, 31, fault.Guest, "its processors ran for 1m30s of the last 1m30s, and nothing came of it"},
 		{"spins, and its kernel says so", []span{{1, works, vm.Progress{}, true, ""},
@@ -122,11 +128,12 @@ func live(w *Watchdog, life []span) (f Finding, n int) {
 			p := s.as
 			sum.CPU += s.add.CPU
 			sum.Starved += s.add.Starved
+			sum.Demand += s.add.Demand
 			sum.Console += s.add.Console
 			sum.Ports += s.add.Ports
 			sum.Read += s.add.Read
 			sum.Resets += s.add.Resets
-			p.CPU, p.Starved, p.Console, p.Ports, p.Read, p.Resets = sum.CPU, sum.Starved, sum.Console, sum.Ports, sum.Read, sum.Resets
+			p.CPU, p.Starved, p.Demand, p.Console, p.Ports, p.Read, p.Resets = sum.CPU, sum.Starved, sum.Demand, sum.Console, sum.Ports, sum.Read, sum.Resets
 			if f = w.Sample(at, p); f.Fault != nil {
 				return f, n
 			}
@@ -182,8 +189,8 @@ func TestSlowIsSaidOnce(t *testing.T) {
 
 // Only what the processors have to do takes longer without KVM.
 func TestDefaults(t *testing.T) {
-	fast, slow, absurd := Defaults(1), Defaults(10), Defaults(0)
-	if slow.Busy != 10*fast.Busy || slow.Asleep != fast.Asleep || slow.Held != fast.Held || absurd != fast {
-		t.Errorf("fast %+v\nslow %+v\nabsurd %+v", fast, slow, absurd)
+	fast, slow, none := Defaults(1), Defaults(vm.TCGPace), Defaults(0)
+	if fast.Busy != 90*time.Second || slow.Busy != 5*time.Minute || slow.Asleep != fast.Asleep || slow.Held != fast.Held || none != fast {
+		t.Errorf("fast %+v\nslow %+v\nno pace %+v", fast, slow, none)
 	}
 }
