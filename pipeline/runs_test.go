@@ -99,6 +99,15 @@ func TestLogs(t *testing.T) {
 			}
 		})
 	}
+	picture := filepath.Join(run.Path(), "stage-rom", "screen.png")
+	if err := os.WriteFile(picture, []byte("a PNG"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var all bytes.Buffer
+	want := "\n==> stage-rom/screen <==\na picture: " + picture + "\n"
+	if err := Logs(t.Context(), h.Config, "last", "", false, &all); err != nil || !strings.HasSuffix(all.String(), want) {
+		t.Errorf("got %q, %v; want it to end with %q", all.String(), err, want)
+	}
 	err := Logs(t.Context(), h.Config, "last", "stage-tool/console", false, io.Discard)
 	wantFault(t, err, fault.Usage, "stage-tool/console", "stage-rom/console")
 	wantFault(t, Logs(t.Context(), h.Config, "nosuch", "", false, io.Discard), fault.Usage, "nosuch")

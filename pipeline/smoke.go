@@ -133,7 +133,7 @@ func smokeTest(t specs.Smoke, pace vm.Pace) smoke.Test {
 	return smoke.Test{
 		Name: t.Name, Machine: t.Machine, CPU: t.CPU, Memory: int64(t.Memory), Console: t.Console, Disk: t.Disk,
 		Expect: t.Expect, Forbid: t.Forbid,
-		Silence: pace.Of(time.Duration(t.Silence)), Timeout: pace.Of(time.Duration(t.Timeout)),
+		Silence: time.Duration(t.Silence), Timeout: time.Duration(t.Timeout), Pace: pace,
 	}
 }
 

@@ -89,7 +89,7 @@ func fill(run *vm.Run) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"build/scratch.img", "build/console.log", "build/cmdline", "build/.x.json.123", "quarantine/bios.bin", "verdict.json"} {
+	for _, name := range []string{"build/scratch.img", "build/console.log", "build/cmdline", "build/screen.png", "build/screen.ppm", "build/.x.json.123", "quarantine/bios.bin", "verdict.json"} {
 		if err := os.WriteFile(filepath.Join(run.Path(), name), []byte(name), 0o600); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func tree(t *testing.T, root string) []string {
 }
 
 // keptFiles are what stays of a filled run.
-var keptFiles = []string{"build/cmdline", "build/console.log", "lock", "run.json", "run.log", "verdict.json"}
+var keptFiles = []string{"build/cmdline", "build/console.log", "build/screen.png", "lock", "run.json", "run.log", "verdict.json"}
 
 func openRuns(t *testing.T) (*vm.Runs, string) {
 	t.Helper()

@@ -39,7 +39,7 @@ func (s story) tell() (pass bool, reason string, err error) {
 		return false, fmt.Sprintf("the console says %s, which this test forbids (pattern %s)",
 			quote(broke.Line), quote(broke.Pattern)), nil
 	case console.Silent:
-		return false, s.silent(), nil
+		return false, s.silent(broke.After), nil
 	case console.TooLate:
 		return false, s.late(), nil
 	}
@@ -53,7 +53,7 @@ func expected(n int) string {
 	return fmt.Sprintf("all %d expected lines", n)
 }
 
-func (s story) silent() string {
+func (s story) silent(after time.Duration) string {
 	doing := ""
 	if s.doing != "" {
 		doing = " (" + s.doing + ")"
@@ -61,23 +61,23 @@ func (s story) silent() string {
 	switch {
 	case s.saw.Bytes == 0:
 		return fmt.Sprintf("nothing at all came on the %s console in %s%s: "+
-			"the ROM's first code does not run, or it prints elsewhere", s.test.Console, seconds(s.test.Silence), doing)
+			"the ROM's first code does not run, or it prints elsewhere", s.test.Console, seconds(after), doing)
 	case s.last() == "":
 		return fmt.Sprintf("the boot stopped: %d bytes came on the %s console, none of them text, "+
 			"and then nothing for %s%s; %s",
-			s.saw.Bytes, s.test.Console, seconds(s.test.Silence), doing, s.missing())
+			s.saw.Bytes, s.test.Console, seconds(after), doing, s.missing())
 	}
 	return fmt.Sprintf("the boot stopped: nothing came for %s after %s%s; %s",
-		seconds(s.test.Silence), s.last(), doing, s.missing())
+		seconds(after), s.last(), doing, s.missing())
 }
 
 func (s story) late() string {
 	if s.saw.Bytes == 0 { // the timeout is shorter than the silence
 		return fmt.Sprintf("nothing at all came on the %s console in %s, which is all the time the test has",
-			s.test.Console, seconds(s.test.Timeout))
+			s.test.Console, seconds(s.test.Pace.Of(s.test.Timeout)))
 	}
 	return fmt.Sprintf("the test's %s passed while the console was still printing, last %s; %s",
-		seconds(s.test.Timeout), s.last(), s.missing())
+		seconds(s.test.Pace.Of(s.test.Timeout)), s.last(), s.missing())
 }
 
 // ended tells apart the three ways in which a machine goes away: QEMU's exit code is 0 in the first two.

@@ -114,14 +114,17 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 // watch reads the console until it decides, and tells the host's faults from the ROM's: a QEMU that was stopped or killed,
 // or whose disk is full, says nothing of the ROM.
 func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script console.Script, v *Verdict, dir string) error {
-	guard, watched, stop := guarded(ctx, g)
+	guard, watched, stop := guarded(ctx, g, s.test)
 	defer stop()
 	s.saw, s.broke = console.Watch(watched, log, script)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if held := context.Cause(watched); held != nil {
+	switch held := context.Cause(watched); {
+	case fault.KindOf(held) == fault.Host:
 		return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%w", held), dir)
+	case held != nil: // it sleeps, and the console had nothing to say for as long
+		s.broke = &console.Error{Cause: console.Silent, After: s.test.Silence, Bytes: s.saw.Bytes}
 	}
 	if s.broke == nil {
 		return nil
@@ -136,15 +139,16 @@ func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script
 	return nil
 }
 
-// guarded watches a machine's progress beside its console. Only the host's faults end the test by it: how long a ROM may
-// be silent is for the test to say.
-func guarded(ctx context.Context, g vm.Guest) (guard *watch.Guard, watched context.Context, stop func()) {
-	limits := watch.Defaults(1)
-	limits.Every = time.Second // a boot is short, and the sample before its last byte tells most
+// guarded watches a machine's progress beside its console, and ends the returned context for a fault of the host's, and for
+// a machine that sleeps for as long as the test lets a console be silent: a slow host holds up only what works.
+func guarded(ctx context.Context, g vm.Guest, t Test) (guard *watch.Guard, watched context.Context, stop func()) {
+	limits := watch.Defaults(t.Pace)
+	limits.Every = min(time.Second, max(t.Silence/4, 50*time.Millisecond)) // a boot is short
+	limits.Asleep, limits.Busy = t.Silence, t.Pace.Of(t.Timeout)           // of one that runs, the console's silence decides
 	guard = watch.NewGuard(g, limits)
 	watched, cancel := context.WithCancelCause(ctx)
 	go func() {
-		if err := guard.Watch(watched, func(string) {}); fault.KindOf(err) == fault.Host {
+		if err := guard.Watch(watched, func(string) {}); err != nil {
 			cancel(err)
 		}
 	}()

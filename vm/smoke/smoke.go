@@ -27,8 +27,9 @@ type Test struct {
 	Disk    bool          // attach the bootable test disk
 	Expect  []string      // RE2 patterns, each matched by a later line than the one before; at least one
 	Forbid  []string      // RE2 patterns that fail the test at once
-	Silence time.Duration // longest time without a console byte, default 20 s
-	Timeout time.Duration // wall time, default 2 min
+	Silence time.Duration // longest time without a console byte, default 20 s, stretched by Pace unless the processor sleeps
+	Timeout time.Duration // wall time, default 2 min, stretched by Pace
+	Pace    vm.Pace       // of the host; 0 stretches nothing
 }
 
 // The defaults of a Test.
@@ -108,7 +109,7 @@ func (t Test) withDefaults() Test {
 
 // script compiles the test for a console. It refuses a test that could not tell a good ROM from a bad one.
 func (t Test) script() (console.Script, error) {
-	s := console.Script{Silence: t.Silence, Timeout: t.Timeout}
+	s := console.Script{Silence: t.Pace.Of(t.Silence), Timeout: t.Pace.Of(t.Timeout)}
 	var odd []error
 	compile := func(field string, patterns []string) (all []*regexp.Regexp) {
 		for i, p := range patterns {
