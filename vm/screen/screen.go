@@ -13,7 +13,7 @@ import (
 )
 
 // maxSide bounds what a broken header may ask for, in pixels: VGA's largest mode is far smaller.
-const maxSide = 8192
+const maxSide = 4096
 
 // PNG reads a binary PPM (netpbm, ppm(5): 'P6', width, height, 255, then three bytes a pixel) and writes it as PNG.
 func PNG(w io.Writer, ppm io.Reader) error {

@@ -81,7 +81,7 @@ func (v *Verdict) Err() error {
 	}
 	return fault.New(fault.Smoke, "smoke test "+v.Test, "%s", v.Reason).
 		WithRemedy("%s", remedy).
-		WithEvidence("console", v.ConsoleTail).
+		WithEvidence("console, last lines", v.ConsoleTail).
 		WithEvidence("QEMU's stderr", v.Stderr).
 		WithEvidence("its progress", v.Progress).
 		WithEvidence("its screen", v.Screen).
