@@ -113,12 +113,18 @@ func (g *booted) explain(err error) error {
 	if g.parent.Err() != nil {
 		return cause(g.parent, err)
 	}
-	err = cause(g.ctx, err)
-	kind = fault.KindOf(err)
+	why := cause(g.ctx, err)
+	kind = fault.KindOf(why)
 	if kind == fault.Unknown {
 		kind = fault.Guest
 	}
-	return g.guard.Explain(fault.New(kind, filepath.Base(g.dir), "%w", g.starved(kind, err)), g.dir)
+	e := fault.New(kind, filepath.Base(g.dir), "%w", g.starved(kind, why))
+	if why != err { //nolint:errorlint // the consequence itself: what it knows (a stage's last lines) is worth telling
+		for _, part := range fault.Chain(err) {
+			e.Evidence = append(e.Evidence, part.Evidence...)
+		}
+	}
+	return g.guard.Explain(e, g.dir)
 }
 
 // starved says of a failure that the guest's kernel had killed a process for want of memory, if it had. The build's
