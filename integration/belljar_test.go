@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type belljar struct {
 	dir string
 	cwd string   // where it is called, and where out/ lands
 	env []string // beside the test's own
+
+	program string // empty: the one that all tests share
 }
 
 // onShared is the program on the folder that all tests share.
@@ -90,6 +93,7 @@ func copyFile(from, to string) error {
 
 // event is a line of --json.
 type event struct {
+	Time                    time.Time
 	Kind, Phase, Name, Text string
 	Result                  json.RawMessage
 	Error                   *failure
@@ -203,7 +207,7 @@ type process struct {
 // start calls the program. If the test ends before the call does, the call is killed.
 func (b *belljar) start(stdin io.Reader, args ...string) *process {
 	b.t.Helper()
-	cmd := exec.Command(program, append([]string{"--dir", b.dir}, args...)...)
+	cmd := exec.Command(cmp.Or(b.program, program), append([]string{"--dir", b.dir}, args...)...)
 	cmd.Dir, cmd.Stdin = b.cwd, stdin
 	cmd.Env = append(os.Environ(), b.env...)
 	return b.startCommand(cmd)

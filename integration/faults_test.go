@@ -111,7 +111,7 @@ func TestShell(t *testing.T) {
 }
 
 // noDisks says that of a run only what people read is left.
-func noDisks(t *testing.T, run string) {
+func noDisks(t testing.TB, run string) {
 	t.Helper()
 	must(t, filepath.WalkDir(run, func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && (!d.Type().IsRegular() || filepath.Ext(path) == ".img" || d.Name() == "initrd") {
