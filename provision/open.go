@@ -136,7 +136,11 @@ func connect(ctx context.Context, dial func(context.Context) (net.Conn, error), 
 			return nil, fault.New(fault.Guest, "open session", "guest did not answer SSH within %s", waited).
 				WithEvidence("last try of the SSH client", last.Error())
 		}
-		if fault.KindOf(err) != fault.Unknown { // the guest's own end, told by who watches it
+		switch {
+		case fault.KindOf(err) == fault.Unknown:
+		case try > 1 && fault.KindOf(err) == fault.Usage: // a port can be dialled once: what broke the handshake is the reason
+			return nil, fault.New(fault.Guest, "open session", "the guest's SSH broke: %w", last)
+		default: // the guest's own end, told by who watches it
 			return nil, err
 		}
 		opts.Progress(fmt.Sprintf("waiting for the guest's SSH (try %d: %v)", try, last))

@@ -468,6 +468,19 @@ func TestOpenWaits(t *testing.T) {
 		_, err := Open(t.Context(), dial, newGuest(t).keys, "x86_64", Options{Agent: agentBin})
 		wantFault(t, err, fault.Host, "died")
 	})
+	t.Run("a port that cannot be dialled again", func(t *testing.T) {
+		n := 0
+		dial := func(context.Context) (net.Conn, error) {
+			if n++; n > 1 {
+				return nil, fault.New(fault.Usage, "dial", "dialled before")
+			}
+			c, other := net.Pipe()
+			other.Close()
+			return c, nil
+		}
+		_, err := Open(t.Context(), dial, newGuest(t).keys, "x86_64", Options{Agent: agentBin})
+		wantFault(t, err, fault.Guest, "the guest's SSH broke: handshake")
+	})
 	t.Run("third try", func(t *testing.T) {
 		g := newGuest(t)
 		n := 0
