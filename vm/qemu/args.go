@@ -29,6 +29,8 @@ const (
 	// Run is Belljar's own: QEMU connects to sockets on which the host listens, and waits for 'cont' before the
 	// first instruction, so that no event is lost.
 	Run Mode = iota
+	// Incoming is as Run, but the machine goes on from a state that the monitor is told of, in place of power-on.
+	Incoming
 	// ByHand is the same machine for a person in a shell: the console is the terminal's, nobody needs to listen.
 	ByHand
 )
@@ -174,10 +176,13 @@ func (a *args) control(m vm.Machine, mode Mode) {
 	if m.OnReset == vm.ExitOnReset {
 		a.flag("-no-reboot")
 	}
-	if mode == Run {
+	if mode != ByHand {
 		a.flag("-chardev", "socket,id=qmp,path="+qmpSocket+",server=off")
 		a.flag("-mon", "chardev=qmp,mode=control")
 		a.flag("-S")
+	}
+	if mode == Incoming {
+		a.flag("-incoming", "defer")
 	}
 }
 

@@ -32,6 +32,23 @@ func TestArgsGolden(t *testing.T) {
 	}
 }
 
+// A machine that goes on from a state is the one that was saved: nothing but the last flag differs.
+func TestArgsIncoming(t *testing.T) {
+	for name, m := range vmtest.Machines() {
+		run, err := Args(m, Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Args(m, Incoming)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(append(run, "-incoming", "defer"), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // oneFlagALine is a list as a diff shows it best.
 func oneFlagALine(args []string) string {
 	var b strings.Builder

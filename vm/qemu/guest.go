@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/belljar/belljar/fault"
@@ -22,10 +23,11 @@ type guest struct {
 	name    string
 	machine vm.Machine
 	dir     string
-	folder  *os.File // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
-	command string   // for a person
-	screen  bool     // a display to take pictures of
-	hasOS   bool     // a kernel that may heed the power button
+	folder  *os.File    // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
+	command string      // for a person
+	screen  bool        // a display to take pictures of
+	hasOS   bool        // a kernel that may heed the power button
+	stopped atomic.Bool // for good, by Save: it heeds nothing any more
 	grace   time.Duration
 
 	confined *confinement
@@ -67,8 +69,9 @@ func (g *guest) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", g.folder.Fd(), name)
 }
 
-// connect waits for QEMU on the monitor, starts listening to its events and lets the machine run.
-func (g *guest) connect(ctx context.Context) error {
+// connect waits for QEMU on the monitor, starts listening to its events and lets the machine run: from power-on, or
+// from a state that is not nil.
+func (g *guest) connect(ctx context.Context, state io.Reader) error {
 	select {
 	case <-g.monitor.ready:
 		if g.monitor.failed != nil {
@@ -93,6 +96,11 @@ func (g *guest) connect(ctx context.Context) error {
 	go g.listen(heard)
 	if err := g.verify(); err != nil {
 		return err
+	}
+	if state != nil {
+		if err := g.receive(ctx, state); err != nil {
+			return g.notStarted(ctx, err)
+		}
 	}
 	if err := g.monitor.do(30*time.Second, "cont"); err != nil {
 		return g.notStarted(ctx, err)
@@ -282,7 +290,7 @@ func (g *guest) Close() error {
 			ask string
 			use bool
 		}{
-			{vm.EndedPowered, "system_powerdown", g.hasOS},
+			{vm.EndedPowered, "system_powerdown", g.hasOS && !g.stopped.Load()},
 			{vm.EndedQuit, "quit", true},
 		} {
 			if !step.use || g.isGone() {

@@ -90,6 +90,15 @@ func (m *monitor) do(limit time.Duration, command string) error {
 // limit: go-qemu's own wait has no end. Then the command is still under way, and until its answer comes any further one
 // fails like it: QEMU answers in order, and go-qemu would have each wait for its turn in a goroutine of its own.
 func (m *monitor) ask(limit time.Duration, command string, args, answer any) error {
+	return m.exchange(limit, command, args, nil, answer)
+}
+
+// hand gives QEMU an open file, which it knows by that name from then on (getfd, qapi/misc.json).
+func (m *monitor) hand(limit time.Duration, name string, f *os.File) error {
+	return m.exchange(limit, "getfd", map[string]any{"fdname": name}, f, nil)
+}
+
+func (m *monitor) exchange(limit time.Duration, command string, args any, file *os.File, answer any) error {
 	order, err := json.Marshal(qmp.Command{Execute: command, Args: args})
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
@@ -107,7 +116,7 @@ func (m *monitor) ask(limit time.Duration, command string, args, answer any) err
 	}
 	done := make(chan reply, 1)
 	go func() {
-		text, err := m.socket.Run(order)
+		text, err := m.socket.RunWithFile(order, file)
 		done <- reply{text, err}
 		<-m.busy
 	}()

@@ -8,6 +8,7 @@ package qemu
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,7 +60,12 @@ func (b *Backend) binary(arch string) (string, error) {
 // Start boots m. It returns when the first instruction may run; sockets, logs and the command line lie in dir, which
 // must exist. The machine lives no longer than ctx and no longer than this process. A failed Start leaves nothing
 // behind.
-func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Guest, err error) {
+func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (vm.Guest, error) {
+	return b.start(ctx, m, dir, nil)
+}
+
+// start boots m, or lets it go on from a state that is not nil.
+func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.Reader) (_ vm.Guest, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -96,7 +102,11 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 	if g.confined, err = newConfinement(m, binary, dir); err != nil {
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
-	argv, err := Args(g.confined.machine, Run)
+	mode := Run
+	if state != nil {
+		mode = Incoming
+	}
+	argv, err := Args(g.confined.machine, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +117,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 	if err := g.run(binary, argv); err != nil {
 		return nil, err
 	}
-	if err := g.connect(ctx); err != nil {
+	if err := g.connect(ctx, state); err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, g.cancelled(ctx))

@@ -51,6 +51,10 @@ func Conformance(t *testing.T, s Suite) {
 	t.Run("a bad machine does not start", s.refused)
 	t.Run("a writable disk can be read", s.disk)
 	t.Run("a port carries bytes both ways", s.echo)
+	if _, ok := s.Backend.(vm.Restorer); ok {
+		t.Run("a saved machine goes on elsewhere", s.restored)
+		t.Run("a damaged state does not start", s.badState)
+	}
 }
 
 // start boots a machine in a new folder and checks, at the test's end, that it left nothing there but plain files.

@@ -16,6 +16,7 @@ const (
 	Hang
 	Panic
 	Spin
+	Tick // says '.' again and again, for ever
 )
 
 // I/O ports of the PC, and of QEMU's additions to it.
@@ -125,6 +126,12 @@ func (a *assembler) act(then Act) {
 		a.out(pvpanic, 1)
 	case Spin:
 		a.bytes(0xeb, 0xfe) // jmp to itself, with interrupts off
+	case Tick:
+		start := len(a.code)
+		a.bytes(0x66, 0xb9, 0, 0, 0x04, 0) // mov ecx, 1<<18
+		a.bytes(0x67, 0xe2, 0xfd)          // wait: loop wait
+		a.out(com1, '.')
+		a.bytes(0xeb, byte(start-len(a.code)-2))
 	case Hang:
 	}
 }
