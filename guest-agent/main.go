@@ -16,6 +16,7 @@ import (
 
 const usage = `usage: agent serve          speak with the host on stdin and stdout
        agent shell SPEC     a shell for a person, as a stage would have it
+       agent wake PORT      wait on a virtio-serial port for what this guest is to become
 `
 
 func main() {
@@ -31,6 +32,10 @@ func main() {
 		}
 	case len(os.Args) == 3 && os.Args[1] == "shell":
 		die(shell(j, os.Args[2])) // replaces this process unless it cannot
+	case len(os.Args) == 3 && os.Args[1] == "wake":
+		if err := wake(j, os.Args[2]); err != nil {
+			die(err)
+		}
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)

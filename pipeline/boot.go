@@ -37,16 +37,23 @@ type booted struct {
 	ctx     context.Context // ends when the guest does, with the reason as its cause
 	stop    context.CancelCauseFunc
 	guard   *watch.Guard
+	unguard context.CancelFunc         // ends the watch on its progress: what follows is meant to be quiet
 	read    chan struct{}              // closed when the console is read to its end
 	bad     atomic.Pointer[corruption] // what its kernel found wrong with the root; nil: nothing
 	oom     atomic.Pointer[string]     // the line with which its kernel last killed a process for want of memory; nil: it did not
 	trail   *trail                     // when it got how far
+	from    beginning                  // how it came to life
 	cmdline string                     // its kernel's
 }
 
-// boot starts a guest with these disks and brings it to where stages can run.
+// boot starts a guest from power-on with these disks and brings it to where stages can run.
+func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, phase Phase, name string) (*booted, error) {
+	return h.bootFrom(ctx, dir, m, b, phase, name, beginning{})
+}
+
+// bootFrom starts a guest with these disks, from power-on or from a saved state, and brings it to where stages can run.
 // While it lives it is watched: a panic and a standstill end what is going on, and are what the user hears of.
-func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, phase Phase, name string,
+func (h *house) bootFrom(ctx context.Context, dir string, m vm.Machine, b *bundle, phase Phase, name string, from beginning,
 ) (_ *booted, err error) {
 	keys, err := provision.NewKeys(rand.Reader)
 	if err != nil {
@@ -56,22 +63,27 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 		return nil, err
 	}
 	m.Boot.Cmdline = strings.TrimSpace(initramfs.Cmdline + " belljar.disks=" + serials(m.Disks) + " " + m.Boot.Cmdline)
-	m.Boot.Initrd = filepath.Join(dir, "initrd")
-	m.Ports = []string{sshPort}
-	if err := h.writeInitrd(m.Boot.Initrd, b.Initramfs, keys); err != nil {
-		return nil, err
+	m.Ports = []string{sshPort, wakePort}
+	m.Boot.Initrd = h.store.Path(b.Initramfs) // of which a guest that goes on from a state has no more use
+	if from.state == nil {
+		m.Boot.Initrd = filepath.Join(dir, "initrd")
+		if err := h.writeInitrd(m.Boot.Initrd, b.Initramfs, keys, from.park); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.backend.Preflight(ctx, m); err != nil {
 		return nil, err
 	}
 	trail := newTrail()
-	guest, err := h.backend.Start(ctx, m, dir)
+	guest, err := h.startGuest(ctx, dir, m, keys, from)
 	if err != nil {
 		return nil, err
 	}
 	trail.add(MarkRunning)
 	h.confined.note(guest)
-	g := &booted{guest: guest, dir: dir, parent: ctx, read: make(chan struct{}), trail: trail, cmdline: m.Boot.Cmdline}
+	g := &booted{
+		guest: guest, dir: dir, parent: ctx, read: make(chan struct{}), trail: trail, cmdline: m.Boot.Cmdline, from: from,
+	}
 	g.ctx, g.stop = context.WithCancelCause(ctx)
 	h.watch(g, phase, name)
 	defer func() {
@@ -99,6 +111,15 @@ func (h *house) boot(ctx context.Context, dir string, m vm.Machine, b *bundle, p
 	return g, nil
 }
 
+// came says what came of a boot.
+func (g *booted) came() string {
+	if g == nil {
+		return ""
+	}
+	took := g.trail.all()[len(g.trail.all())-1].At.Round(10 * time.Millisecond)
+	return fmt.Sprintf("the agent answers, %s from %s", took, g.from)
+}
+
 // serials names the disks that the guest's init waits for.
 func serials(disks []vm.Disk) string {
 	var names []string
@@ -108,8 +129,9 @@ func serials(disks []vm.Disk) string {
 	return strings.Join(names, ",")
 }
 
-// writeInitrd lays the run's keys behind the initramfs: the kernel unpacks archives one after another.
-func (h *house) writeInitrd(path string, base store.Digest, keys *provision.Keys) (err error) {
+// writeInitrd lays the run's keys behind the initramfs: the kernel unpacks archives one after another. With park the
+// guest is told to park after its first session.
+func (h *house) writeInitrd(path string, base store.Digest, keys *provision.Keys, park bool) (err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fault.New(fault.Host, "write initrd", "%w", err)
@@ -126,6 +148,9 @@ func (h *house) writeInitrd(path string, base store.Digest, keys *provision.Keys
 	var files []initramfs.File
 	for _, k := range keys.Files() {
 		files = append(files, initramfs.Bytes(k.Name, k.Mode, k.Data))
+	}
+	if park {
+		files = append(files, initramfs.Bytes("park", 0, nil))
 	}
 	return initramfs.RunFiles(f, files)
 }

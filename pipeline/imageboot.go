@@ -12,6 +12,7 @@ type BootResult struct {
 	Spec    string        `json:"spec"`
 	Guest   string        `json:"guest"`
 	Accel   string        `json:"accel"`
+	Start   string        `json:"start"` // from power-on or from a saved state
 	Marks   []Mark        `json:"marks"` // how far it was when
 	Kernel  string        `json:"kernel"`
 	Initrd  string        `json:"initrd"` // without the keys of this one run
@@ -32,7 +33,7 @@ func ImageBoot(ctx context.Context, cfg Config, o BuildOptions) (_ *BootResult, 
 	if err != nil {
 		return nil, err
 	}
-	if j.run, err = h.runs.Create(ctx, "boot "+p.loaded.Spec.Name); err != nil {
+	if j.run, err = h.newRun(ctx, "boot "+p.loaded.Spec.Name); err != nil {
 		return nil, err
 	}
 	h.followPhases(j.run)
@@ -58,7 +59,7 @@ func (j *job) bootOnce(ctx context.Context) (_ *BootResult, err error) {
 	var g *booted
 	if _, err = j.phase(PhaseBoot, "", "a guest for the sake of its boot", func() (string, error) {
 		g, err = j.bootStage(ctx, &stage, dir, disks)
-		return "the agent answers", err
+		return g.came(), err
 	}); err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (j *job) bootOnce(ctx context.Context) (_ *BootResult, err error) {
 	marks := g.trail.all()
 	j.note(PhaseBoot, "boot: "+g.trail.String())
 	return &BootResult{
-		Run: j.run.ID(), Spec: j.loaded.Spec.Name, Guest: j.guest.Name, Accel: string(j.decision.Accel), Marks: marks,
+		Run: j.run.ID(), Spec: j.loaded.Spec.Name, Guest: j.guest.Name, Accel: string(j.decision.Accel), Start: g.from.String(), Marks: marks,
 		Kernel: j.store.Path(j.bundle.Kernel), Initrd: j.store.Path(j.bundle.Initramfs), Cmdline: g.cmdline,
 		Took: marks[len(marks)-1].At,
 	}, nil

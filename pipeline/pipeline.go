@@ -64,6 +64,7 @@ type BuildOptions struct {
 	Offline bool     // never use the network, even to fill the store
 	NoCache bool     // run every stage even if its result is known
 	Keep    bool     // leave a failed guest running until interrupted
+	Cold    bool     // boot every guest from power-on, even if there is a saved state to go on from
 }
 
 // BuildResult is what a build came to.

@@ -49,7 +49,7 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 	}
 	for _, s := range inOrder(p.loaded.Spec.Stages) {
 		r := j.stages[s.Name]
-		bs := verify.BuildStage{Name: s.Name, Identity: j.ids.stages[s.Name], Cached: r.cached, Wall: r.Wall}
+		bs := verify.BuildStage{Name: s.Name, Identity: j.ids.stages[s.Name], Cached: r.cached, Start: r.Start, Wall: r.Wall}
 		for _, o := range r.Outputs {
 			bs.Outputs = append(bs.Outputs, verify.Input{Name: o.Path, SHA256: string(o.Digest), Size: o.Size})
 		}

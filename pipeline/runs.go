@@ -186,7 +186,7 @@ func Clean(ctx context.Context, cfg Config, o CleanOptions) (*CleanResult, error
 
 // forget drops the names of all results, whose objects go next.
 func (h *house) forget() error {
-	for _, kind := range []string{"builds", "stages", "images", "bundles", "kernels", readyKind} {
+	for _, kind := range []string{"builds", "stages", "images", "bundles", "kernels", readyKind, stateKind, bootKind} {
 		keys, err := h.store.List(kind)
 		if err != nil {
 			return err

@@ -40,7 +40,7 @@ func Shell(ctx context.Context, cfg Config, o BuildOptions, t ShellIO) (code int
 	var g *booted
 	if _, err = j.phase(PhaseBoot, stage.Name, "a guest to look around in", func() (string, error) {
 		g, err = j.bootStage(ctx, &stage, dir, disks)
-		return "the agent answers", err
+		return g.came(), err
 	}); err != nil {
 		return 0, err
 	}

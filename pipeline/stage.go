@@ -30,6 +30,7 @@ type stageResult struct {
 	Log     store.Digest
 	Wall    time.Duration
 	Accel   string
+	Start   string // how its guest came to life
 	cached  bool
 }
 
@@ -130,10 +131,13 @@ func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *s
 	}
 	disks := stageDisks(dir)
 	defer func() { err = errors.Join(err, disks.remove()) }()
+	if attempt > 1 {
+		j.opts.Cold = true // whatever it was that went wrong, it is not to be carried over
+	}
 	var g *booted
 	part, err := j.phase(PhaseBoot, s.Name, "a guest for stage "+s.Name, func() (string, error) {
 		g, err = j.bootStage(ctx, s, dir, disks)
-		return "the agent answers", err
+		return g.came(), err
 	})
 	j.parts = append(j.parts, part)
 	if err != nil {
@@ -170,7 +174,7 @@ func (d disks) remove() error {
 	return all
 }
 
-// bootStage makes a stage's disks and boots a guest with them.
+// bootStage makes a stage's disks and boots a guest with them: from a saved state if there is one.
 func (j *job) bootStage(ctx context.Context, s *specs.Stage, dir string, d disks) (*booted, error) {
 	if err := j.makeInputs(ctx, s, d.inputs); err != nil {
 		return nil, err
@@ -192,7 +196,7 @@ func (j *job) bootStage(ctx context.Context, s *specs.Stage, dir string, d disks
 		{Serial: diskScratch, Path: d.scratch, Bus: vm.BusVirtio},
 		{Serial: diskOutputs, Path: d.outputs, Bus: vm.BusVirtio},
 	}
-	g, err := j.boot(ctx, dir, m, j.bundle, PhaseBoot, s.Name)
+	g, err := j.bootFast(ctx, dir, m, s.Name)
 	return g, j.damagedImage(ctx, err)
 }
 
@@ -217,7 +221,10 @@ func (j *job) makeInputs(ctx context.Context, s *specs.Stage, path string) (err 
 		return fault.New(fault.Host, "write input disk", "%w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return image.WriteTree(ctx, f, trees, image.TreeOptions{Clock: j.locked.Clock, TempDir: filepath.Dir(path)})
+	if err := image.WriteTree(ctx, f, trees, image.TreeOptions{Clock: j.locked.Clock, TempDir: filepath.Dir(path)}); err != nil {
+		return err
+	}
+	return j.stretch(f)
 }
 
 // stageEnv is the whole environment of a stage.
@@ -267,7 +274,7 @@ func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string
 	if err != nil {
 		return nil, g.explain(err)
 	}
-	out := &stageResult{Wall: res.Wall, Accel: string(j.decision.Accel)}
+	out := &stageResult{Wall: res.Wall, Accel: string(j.decision.Accel), Start: g.from.String()}
 	if out.Seal, err = json.Marshal(seal); err != nil {
 		return nil, err
 	}

@@ -20,8 +20,10 @@ func (h *house) watch(g *booted, phase Phase, name string) {
 		g.trail.line(line)
 		h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: line})
 	})
+	guarded, unguard := context.WithCancel(g.ctx)
+	g.unguard = unguard
 	go func() {
-		err := g.guard.Watch(g.ctx, func(text string) {
+		err := g.guard.Watch(guarded, func(text string) {
 			h.report(Event{Kind: Warning, Phase: phase, Name: name, Text: "guest of " + filepath.Base(g.dir) + ": " + text})
 		})
 		if err != nil {

@@ -384,7 +384,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"wrong protocol": {
 			func(_ *guest, o *Options) { o.Agent = hello(wire.Hello{Protocol: 99}) },
-			[]string{"start agent", "protocol 99", "speaks 1"},
+			[]string{"start agent", "protocol 99", fmt.Sprintf("speaks %d", wire.Protocol)},
 		},
 		"another agent": {
 			func(_ *guest, o *Options) {

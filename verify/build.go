@@ -54,6 +54,7 @@ type BuildStage struct {
 	Name     string
 	Identity string
 	Cached   bool
+	Start    string // how its guest came to life
 	Wall     time.Duration
 	Outputs  []Input
 }
@@ -127,7 +128,7 @@ func stages(ss []BuildStage) []Stage {
 func stageRuns(ss []BuildStage) []StageRun {
 	all := make([]StageRun, 0, len(ss))
 	for _, s := range ss {
-		all = append(all, StageRun{Name: s.Name, Cached: s.Cached, WallMS: s.Wall.Milliseconds()})
+		all = append(all, StageRun{Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds()})
 	}
 	return all
 }

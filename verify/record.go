@@ -145,10 +145,12 @@ type Accel struct {
 	Reason string `json:"reason"`
 }
 
-// StageRun says whether a stage ran or came from the cache, and how long it took (when it ran).
+// StageRun says whether a stage ran or came from the cache, how its guest came to life, and how long it took (when it
+// ran).
 type StageRun struct {
 	Name   string `json:"name"`
 	Cached bool   `json:"cached"`
+	Start  string `json:"start,omitempty"` // from power-on or from a saved state
 	WallMS int64  `json:"wallMs"`
 }
 

@@ -138,7 +138,7 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		},
 		imageBoot: func(_ context.Context, _ pipeline.Config, o pipeline.BuildOptions) (*pipeline.BootResult, error) {
 			return &pipeline.BootResult{
-				Run: fakeRun.ID, Spec: o.Spec, Guest: "debian-bookworm-x86_64", Accel: "tcg", Took: 3500 * time.Millisecond,
+				Run: fakeRun.ID, Spec: o.Spec, Guest: "debian-bookworm-x86_64", Accel: "tcg", Start: pipeline.StartCold, Took: 3500 * time.Millisecond,
 				Marks: []pipeline.Mark{{Name: pipeline.MarkInit, At: 2 * time.Second}, {Name: pipeline.MarkAgent, At: 3500 * time.Millisecond}},
 			}, err
 		},

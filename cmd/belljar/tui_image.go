@@ -33,7 +33,7 @@ func (p *printer) imageBuilt(r *pipeline.ImageResult) {
 
 // markTexts say what a guest has come to at a mark.
 var markTexts = map[string]string{
-	pipeline.MarkRunning: "the emulator runs",
+	pipeline.MarkRunning: "the machine runs",
 	pipeline.MarkInit:    "the initramfs says its first line",
 	pipeline.MarkRoot:    "the root is laid out",
 	pipeline.MarkServing: "sshd is started",
@@ -42,7 +42,7 @@ var markTexts = map[string]string{
 }
 
 func (p *printer) imageBooted(r *pipeline.BootResult) {
-	p.coloured(bold, "boot", "  %s, under %s", r.Guest, r.Accel)
+	p.coloured(bold, "boot", "  %s, under %s, from %s", r.Guest, r.Accel, r.Start)
 	for _, m := range r.Marks {
 		p.line("  %6.2f s  %s", m.At.Seconds(), markTexts[m.Name])
 	}

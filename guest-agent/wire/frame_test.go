@@ -23,6 +23,9 @@ var messages = []Message{
 	{ID: 3, Kind: KindPrepare, Stage: &Stage{Name: "rom"}},
 	{ID: 4, Kind: KindCapture, Capture: &Capture{Upper: "/belljar/overlay/upper", Device: "outputs", Clock: time.Unix(1700000000, 0).UTC()}},
 	{ID: 5, Kind: KindPoweroff},
+	{ID: 6, Kind: KindWake, Wake: &Wake{
+		Entropy: []byte{1, 2}, Clock: time.Unix(1700000000, 0).UTC(), Files: []WakeFile{{"authorized_keys", 0o600, []byte("k")}},
+	}},
 	{ID: 2, Kind: KindCancel},
 	{ID: 2, Kind: KindLog, Log: &Log{Stream: Output, Data: []byte("cc\xff\x00\n")}},
 	{ID: 2, Kind: KindStep, Step: &Step{"running rom"}},

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 )
 
 // Protocol is the version of this package's messages. Both sides must have the same: the host brings its own agent.
-const Protocol = 1
+const Protocol = 2
 
 // Kind says what a message is.
 type Kind string
@@ -22,6 +23,7 @@ const (
 	KindPrepare  Kind = "prepare"  // a Stage up to, but without, its script: sources in place
 	KindStage    Kind = "stage"    // answered with Result
 	KindCapture  Kind = "capture"  // answered with Captured
+	KindWake     Kind = "wake"     // of a parked guest, on a port of its own; answered with Result
 	KindPoweroff Kind = "poweroff" // answered, then done when the host hangs up
 	KindCancel   Kind = "cancel"   // ends the request of the same ID early; not answered itself
 
@@ -40,6 +42,7 @@ type Message struct {
 	Probe    *Probe    `json:"probe,omitempty"`
 	Stage    *Stage    `json:"stage,omitempty"`
 	Capture  *Capture  `json:"capture,omitempty"`
+	Wake     *Wake     `json:"wake,omitempty"`
 	Log      *Log      `json:"log,omitempty"`
 	Step     *Step     `json:"step,omitempty"`
 	Seal     *Seal     `json:"seal,omitempty"`
@@ -59,6 +62,24 @@ type Hello struct {
 // Probe asks the agent to look for a way out of the jar.
 type Probe struct {
 	Lookup string `json:"lookup,omitempty"` // the name to look up; empty: example.com (RFC 2606)
+}
+
+// WakeEntropy is how many bytes of entropy a guest is woken with.
+const WakeEntropy = 64
+
+// Wake makes of a guest that was restored from a state a guest of its own: what every guest of that state had in common
+// is replaced.
+type Wake struct {
+	Entropy []byte     `json:"entropy"` // for the kernel's generator: WakeEntropy bytes at least
+	Clock   time.Time  `json:"clock"`
+	Files   []WakeFile `json:"files"` // for /belljar: the keys
+}
+
+// WakeFile is a file for the guest's folder /belljar.
+type WakeFile struct {
+	Name string `json:"name"`
+	Mode uint32 `json:"mode"`
+	Data []byte `json:"data"`
 }
 
 // Streams of a Log.
@@ -87,7 +108,7 @@ type Error struct {
 func (m *Message) Check() error {
 	want, known := map[Kind]bool{
 		KindHello: m.Hello != nil, KindProbe: m.Probe != nil, KindPrepare: m.Stage != nil, KindStage: m.Stage != nil,
-		KindCapture: m.Capture != nil, KindLog: m.Log != nil, KindStep: m.Step != nil, KindError: m.Error != nil,
+		KindCapture: m.Capture != nil, KindWake: m.Wake != nil, KindLog: m.Log != nil, KindStep: m.Step != nil, KindError: m.Error != nil,
 		KindPoweroff: true, KindCancel: true, KindResult: true,
 	}[m.Kind]
 	switch {

@@ -60,16 +60,16 @@ if [ "$1" = console ]; then
 fi
 
 [ -e /belljar/ssh_host_ed25519_key ] || fatal "no host key: the initramfs has no run files"
-# Beside sshd's start: neither waits for the other.
-disks "$2" "$3" &
-
-port=
+port='' wake=''
 tries=100
 while [ -z "$port" ]; do
 	for p in /sys/class/virtio-ports/*; do
-		name=
+		name=''
 		[ -e "$p/name" ] && read -r name <"$p/name"
-		[ "$name" = belljar.ssh ] && port=/dev/${p##*/}
+		case $name in
+		belljar.ssh) port=/dev/${p##*/} ;;
+		belljar.wake) wake=/dev/${p##*/} ;;
+		esac
 	done
 	tries=$((tries - 1))
 	[ $tries -gt 0 ] || fatal "no virtio-serial port named belljar.ssh"
@@ -87,6 +87,21 @@ sshd() {
 		-o ClientAliveInterval=0 -o TCPKeepAlive=no -o Subsystem='sftp internal-sftp' \
 		<>"$port" >&0 2>/dev/console
 }
+
+# A guest whose state is to be saved. One session, with the keys of this run, brings into memory what every session
+# needs, and dm-verity checks it on the way. Then the keys go, no process is left but this one and the agent, which
+# sleeps until a host says whose guest this is to be; the disks have not been opened.
+if [ -e /belljar/park ]; then
+	: >/belljar/ready
+	sshd
+	$B rm -f /belljar/park /belljar/ready /belljar/ssh_host_ed25519_key /belljar/authorized_keys
+	$B sync
+	say "parked"
+	/belljar/agent wake "$wake" || fatal "the agent could not be woken"
+fi
+
+# Beside sshd's start: neither waits for the other.
+disks "$2" "$3" &
 
 read -r up _ </proc/uptime
 say "sshd on ${port##*/} after $up s"
