@@ -247,7 +247,11 @@ func (w *Watchdog) guest(now moment) Finding {
 	}
 	if silent := now.at.Sub(w.answered); !w.answered.IsZero() && silent >= w.limits.Slow && !w.said {
 		w.said = true
-		return Finding{State: Slow, Text: fmt.Sprintf("no answer for %s; %s", round(silent), w.doing(now))}
+		text := "no answer for " + round(silent)
+		if doing := w.doing(now); doing != "" {
+			text += "; " + doing
+		}
+		return Finding{State: Slow, Text: text}
 	}
 	return Finding{State: Works}
 }

@@ -187,6 +187,15 @@ func TestSlowIsSaidOnce(t *testing.T) {
 	}
 }
 
+// A backend that knows nothing of its machines says no more than that no answer came.
+func TestSlowAndUnknown(t *testing.T) {
+	w := New(Defaults(1), power)
+	w.Answered(power)
+	if f := w.Sample(power.Add(33*time.Second), vm.Progress{}); f.State != Slow || f.Text != "no answer for 33s" {
+		t.Errorf("got %+v", f)
+	}
+}
+
 // Only what the processors have to do takes longer without KVM.
 func TestDefaults(t *testing.T) {
 	fast, slow, none := Defaults(1), Defaults(vm.TCGPace), Defaults(0)
