@@ -80,3 +80,24 @@ func Judge(name string, end Ending) (verdict error, known bool) {
 func panicked(name string) *fault.Error {
 	return fault.New(fault.Guest, "run "+name, "the guest's kernel panicked")
 }
+
+// Halted leaves of QEMU's run states (qapi/run-state.json, RunState) those in which a machine that should run does not.
+// The others are of a machine that starts, ends, or is being saved and restored.
+func Halted(status string) string {
+	switch status {
+	case "io-error", "internal-error", "paused", "guest-panicked", "watchdog":
+		return status
+	}
+	return ""
+}
+
+// NoSpace says whether the host's disk had no room for what the guest wrote: QEMU halts a machine then (werror=enospc is
+// its default), and the event says why (qapi/block-core.json, BLOCK_IO_ERROR).
+func NoSpace(events []Event) bool {
+	for _, e := range events {
+		if none, _ := e.Data["nospace"].(bool); none && e.Name == "BLOCK_IO_ERROR" {
+			return true
+		}
+	}
+	return false
+}

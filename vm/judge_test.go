@@ -60,3 +60,22 @@ func TestCountResets(t *testing.T) {
 		t.Errorf("%d resets, want 2", n)
 	}
 }
+
+func TestHalted(t *testing.T) {
+	for status, want := range map[string]string{
+		"running": "", "prelaunch": "", "shutdown": "", "paused": "paused", "io-error": "io-error", "internal-error": "internal-error",
+	} {
+		if got := vm.Halted(status); got != want {
+			t.Errorf("%s: %q, want %q", status, got, want)
+		}
+	}
+}
+
+func TestNoSpace(t *testing.T) {
+	failed := func(nospace bool) vm.Event {
+		return vm.Event{Name: "BLOCK_IO_ERROR", Data: map[string]any{"nospace": nospace}}
+	}
+	if vm.NoSpace([]vm.Event{failed(false), {Name: "STOP"}}) || !vm.NoSpace([]vm.Event{failed(true), {Name: "STOP"}}) {
+		t.Error("a full disk is not told from another error")
+	}
+}

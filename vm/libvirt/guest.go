@@ -39,6 +39,11 @@ type guest struct {
 	ended vm.Ended // set by Close
 	cause error    // set when the context ended the machine
 
+	lines  []*stream // all ports
+	probe  sync.Mutex
+	sample vm.Progress        // the last one
+	asked  <-chan vm.Progress // where an answer is waited for; nil if none is
+
 	over    chan struct{} // closed when the last event is in; then the next three stand
 	stopped bool
 	lost    bool
@@ -56,6 +61,7 @@ var (
 	_ vm.Logger       = (*guest)(nil)
 	_ vm.DiskReader   = (*guest)(nil)
 	_ vm.ResetCounter = (*guest)(nil)
+	_ vm.Prober       = (*guest)(nil)
 	_ vm.Screendumper = (*guest)(nil)
 	_ vm.Ender        = (*guest)(nil)
 )

@@ -244,7 +244,7 @@ func (g *guest) openStreams(ctx context.Context, m vm.Machine) error {
 		if err != nil {
 			return fmt.Errorf("open port %s: %w", name, err)
 		}
-		g.ports[name] = s
+		g.ports[name], g.lines = s, append(g.lines, s)
 		go s.guard()
 	}
 	return nil

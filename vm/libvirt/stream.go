@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type stream struct {
 	in     *bufio.Reader
 	call   header // of the call: its procedure and serial name the stream
 	serial uint32
+
+	received atomic.Int64 // bytes that were read
 
 	read  sync.Mutex
 	left  int   // bytes of the current packet that are still to be read
@@ -157,6 +160,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	n, err := s.in.Read(p[:min(len(p), s.left)])
 	s.left -= n
+	s.received.Add(int64(n))
 	return n, unexpected(err)
 }
 

@@ -54,7 +54,7 @@ func (g *guest) askMonitor(p *vm.Progress) error {
 	if err := g.monitor.ask(answerLimit, "query-status", nil, &status); err != nil {
 		return err
 	}
-	p.Halted, p.Full = halted(status.Status), g.full()
+	p.Halted, p.Full = vm.Halted(status.Status), vm.NoSpace(g.Events())
 	if g.vcpus == nil {
 		var cpus []struct {
 			Thread int `json:"thread-id"`
@@ -81,27 +81,6 @@ func (g *guest) askMonitor(p *vm.Progress) error {
 		p.Written += d.Stats.Written
 	}
 	return nil
-}
-
-// halted leaves of QEMU's run states (qapi/run-state.json, RunState) those in which a machine that should run does not.
-// The others are of a machine that starts, ends, or is being saved and restored.
-func halted(status string) string {
-	switch status {
-	case "io-error", "internal-error", "paused", "guest-panicked", "watchdog":
-		return status
-	}
-	return ""
-}
-
-// full says whether the host's disk had no room for what the guest wrote: QEMU halts a machine then (werror=enospc is
-// its default), and the event says why (qapi/block-core.json, BLOCK_IO_ERROR).
-func (g *guest) full() bool {
-	for _, e := range g.Events() {
-		if none, _ := e.Data["nospace"].(bool); none && e.Name == "BLOCK_IO_ERROR" {
-			return true
-		}
-	}
-	return false
 }
 
 func size(path string) int64 {
