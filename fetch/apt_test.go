@@ -2,8 +2,6 @@ package fetch
 
 import (
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -160,23 +158,21 @@ func TestAptMirrors(t *testing.T) {
 func TestDiscoverOrder(t *testing.T) {
 	apt := fstest.MapFS{"etc/apt/sources.list": file(mainList)}
 	folder := archiveFolder(t)
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, []byte("mirror:\n  - http://config.example/debian/\n  - "+folder+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	config := Config{Path: "config.yaml", Mirror: []string{"http://config.example/debian/", folder}}
 	for _, c := range []struct {
-		name, config, env string
-		explicit          []string
-		root              fs.FS
-		want              []string
+		name     string
+		config   Config
+		env      string
+		explicit []string
+		root     fs.FS
+		want     []string
 	}{
 		{"command line", config, "http://env.example/debian", []string{"http://flag.example/debian"}, apt, []string{"http://flag.example/debian"}},
 		{"environment", config, "http://env.example/debian, http://env2.example/d", nil, apt,
 			[]string{"http://env.example/debian", "http://env2.example/d"}},
 		{"configuration", config, "", nil, apt, []string{"http://config.example/debian", "file://" + folder}},
-		{"apt", "", "", nil, apt, []string{"http://mirror.example/debian"}},
-		{"apt, configuration not there", config + ".not", "", nil, apt, []string{"http://mirror.example/debian"}},
-		{"the snapshot archive alone", "", "", nil, fstest.MapFS{}, nil},
+		{"apt", Config{}, "", nil, apt, []string{"http://mirror.example/debian"}},
+		{"the snapshot archive alone", Config{}, "", nil, fstest.MapFS{}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := discover(c.config, c.explicit, func(string) string { return c.env }, c.root)
@@ -195,24 +191,24 @@ func TestDiscoverOrder(t *testing.T) {
 }
 
 func TestDiscoverRefuses(t *testing.T) {
-	for _, c := range []struct{ name, yaml, env, says string }{
-		{"unknown key", "mirrors: []\n", "", "mirrors"},
-		{"wrong type", "mirror: {a: b}\n", "", "mirror"},
-		{"duplicate key", "mirror: []\nmirror: []\n", "", "mirror"},
-		{"not a URL", "mirror: [mirror.example]\n", "", "expected http://"},
-		{"environment", "", "ftp://mirror.example/debian", MirrorVariable},
-		{"snapshot archive without a scheme", "snapshot: mirror.example\n", "", "config.yaml, snapshot: URL"},
-		{"proxy without a scheme", "proxy: proxy.example:3128\n", "", "config.yaml: proxy: "},
-		{"proxy of another kind", "proxy: ftp://proxy.example\n", "", "config.yaml: proxy: it is \"ftp://proxy.example\""},
-		{"folder that is not there", "mirror: [/nowhere/debian]\n", "", "config.yaml: /nowhere/debian is not a folder"},
-		{"folder without an archive", "mirror: [/usr]\n", "", "/usr has no dists/ and no pool/"},
+	for _, c := range []struct {
+		name      string
+		config    Config
+		env, says string
+	}{
+		{"not a URL", Config{Mirror: []string{"mirror.example"}}, "", "expected http://"},
+		{"environment", Config{}, "ftp://mirror.example/debian", MirrorVariable},
+		{"snapshot archive without a scheme", Config{Snapshot: "mirror.example"}, "", "config.yaml, snapshot: URL"},
+		{"proxy without a scheme", Config{Proxy: "proxy.example:3128"}, "", "config.yaml: proxy: "},
+		{"proxy of another kind", Config{Proxy: "ftp://proxy.example"}, "", "config.yaml: proxy: it is \"ftp://proxy.example\""},
+		{"folder that is not there", Config{Mirror: []string{"/nowhere/debian"}}, "", "config.yaml: /nowhere/debian is not a folder"},
+		{"folder without an archive", Config{Mirror: []string{"/usr"}}, "", "/usr has no dists/ and no pool/"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			config := filepath.Join(t.TempDir(), "config.yaml")
-			os.WriteFile(config, []byte(c.yaml), 0o644)
-			_, err := discover(config, nil, func(string) string { return c.env }, fstest.MapFS{})
+			c.config.Path = "/home/user/config.yaml"
+			_, err := discover(c.config, nil, func(string) string { return c.env }, fstest.MapFS{})
 			wantFault(t, err, fault.Input, c.says)
-			if c.yaml != "" && !strings.Contains(err.Error(), config) {
+			if c.env == "" && !strings.Contains(err.Error(), c.config.Path) {
 				t.Errorf("error does not name the file: %v", err)
 			}
 		})

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -13,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/belljar/belljar/fault"
-	"github.com/goccy/go-yaml"
 )
 
 // Debian's archives, by the folder that each has on a mirror and in the snapshot archive.
@@ -43,34 +41,30 @@ const defaultSnapshotURL = "https://snapshot.debian.org/archive"
 // MirrorVariable names mirrors in the environment, separated by spaces.
 const MirrorVariable = "BELLJAR_MIRROR"
 
-// Config is the part of the user's configuration file that this package reads.
+// Config is the part of the user's configuration file that this package understands.
 type Config struct {
+	Path     string   `yaml:"-"`        // of the file
 	Mirror   []string `yaml:"mirror"`   // roots of Debian archives, best first: URLs or folders
 	Proxy    string   `yaml:"proxy"`    // URL, or direct; left out: apt's for apt's mirrors, else http_proxy and its like
 	Snapshot string   `yaml:"snapshot"` // root of a snapshot archive: it holds debian/TIMESTAMP/dists
 }
 
 // DefaultMirrors finds where Debian files come from: explicit (the command line) wins, then BELLJAR_MIRROR, then the
-// 'mirror:' list in the configuration file, then the machine's apt configuration. A configPath that is not there is
-// no error.
-func DefaultMirrors(configPath string, explicit ...string) (Mirrors, error) {
-	return discover(configPath, explicit, os.Getenv, os.DirFS("/"))
+// 'mirror:' list of the configuration, then the machine's apt configuration.
+func DefaultMirrors(config Config, explicit ...string) (Mirrors, error) {
+	return discover(config, explicit, os.Getenv, os.DirFS("/"))
 }
 
-func discover(configPath string, explicit []string, getenv func(string) string, root fs.FS) (Mirrors, error) {
+func discover(config Config, explicit []string, getenv func(string) string, root fs.FS) (_ Mirrors, err error) {
 	m := Mirrors{SnapshotURL: defaultSnapshotURL}
-	config, err := readConfig(configPath) // read always: a mistake in it is told even where it does not matter
-	if err != nil {
-		return m, err
-	}
 	if config.Snapshot != "" {
-		one, err := parseMirrors(configPath+", snapshot", []string{config.Snapshot})
+		one, err := parseMirrors(config.Path+", snapshot", []string{config.Snapshot})
 		if err != nil {
 			return m, err
 		}
 		m.SnapshotURL = one[0].URL
 	}
-	if m.Proxy, err = parseProxy(configPath, config.Proxy); err != nil {
+	if m.Proxy, err = parseProxy(config.Path, config.Proxy); err != nil {
 		return m, err
 	}
 	between := func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }
@@ -81,7 +75,7 @@ func discover(configPath string, explicit []string, getenv func(string) string, 
 	}{
 		{"the command line", explicit},
 		{"the environment variable " + MirrorVariable, fromEnv},
-		{configPath, config.Mirror},
+		{config.Path, config.Mirror},
 	} {
 		if len(from.urls) > 0 {
 			m.List, err = parseMirrors(from.name, from.urls)
@@ -187,28 +181,6 @@ func parseProxy(from, s string) (string, error) {
 			WithRemedy("Write its URL, as in http://proxy.example:3128, or direct for none at all.")
 	}
 	return s, nil
-}
-
-func readConfig(path string) (Config, error) {
-	var c Config
-	if path == "" {
-		return c, nil
-	}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err != nil {
-		return c, fault.New(fault.Input, "read configuration", "%w", err)
-	}
-	if len(strings.TrimSpace(string(b))) == 0 {
-		return c, nil
-	}
-	if err := yaml.UnmarshalWithOptions(b, &c, yaml.Strict()); err != nil {
-		return c, fault.New(fault.Input, "read configuration", "%s: %s", path, yaml.FormatError(err, false, true)).
-			WithRemedy("The file's keys are 'mirror:', a list of URLs and folders, 'proxy:' and 'snapshot:', a URL each.")
-	}
-	return c, nil
 }
 
 // roots lists where an archive may be had, best first, last the snapshot archive at a moment. pinned asks for the very

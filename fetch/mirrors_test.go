@@ -86,7 +86,7 @@ func TestFolderAsMirror(t *testing.T) {
 	dir := archiveFolder(t)
 	t.Chdir(filepath.Dir(dir))
 	for _, name := range []string{dir, "./debian", "file:" + dir, "file://" + dir + "/"} {
-		m, err := discover("", []string{name}, func(string) string { return "" }, fstest.MapFS{})
+		m, err := discover(Config{}, []string{name}, func(string) string { return "" }, fstest.MapFS{})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -108,7 +108,7 @@ func TestFolderAsMirror(t *testing.T) {
 		"./absent":  "absent is not a folder that can be read",
 		"./debian/": "",
 	} {
-		_, err := discover("", []string{name}, func(string) string { return "" }, fstest.MapFS{})
+		_, err := discover(Config{}, []string{name}, func(string) string { return "" }, fstest.MapFS{})
 		if says == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -121,7 +121,7 @@ func TestFolderAsMirror(t *testing.T) {
 		}
 	}
 	os.RemoveAll(filepath.Join(dir, "pool"))
-	_, err := discover("", []string{dir}, func(string) string { return "" }, fstest.MapFS{})
+	_, err := discover(Config{}, []string{dir}, func(string) string { return "" }, fstest.MapFS{})
 	wantFault(t, err, fault.Input, dir+" has no pool/")
 }
 
@@ -235,15 +235,14 @@ func TestProxies(t *testing.T) {
 
 // TestProxyOfConfiguration: 'proxy:' and 'snapshot:' reach the fetcher, and git.
 func TestProxyOfConfiguration(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	for yaml, want := range map[string]string{
-		"proxy: http://user:secret@proxy.example:3128\nsnapshot: http://snapshots.example/archive/\n": "http://user:secret@proxy.example:3128",
-		"proxy: direct\nsnapshot: http://snapshots.example/archive\n":                                 "DIRECT",
+	for proxy, want := range map[string]string{
+		"http://user:secret@proxy.example:3128": "http://user:secret@proxy.example:3128",
+		"direct":                                "DIRECT",
 	} {
-		write(t, config, []byte(yaml))
+		config := Config{Path: "config.yaml", Proxy: proxy, Snapshot: "http://snapshots.example/archive/"}
 		m, err := discover(config, nil, func(string) string { return "" }, fstest.MapFS{})
 		if err != nil || m.Proxy != want || m.SnapshotURL != "http://snapshots.example/archive" {
-			t.Errorf("%q: %+v, %v", yaml, m, err)
+			t.Errorf("%q: %+v, %v", proxy, m, err)
 		}
 	}
 	if env := gitProxy("http://proxy.example"); env[1] != "https_proxy=http://proxy.example" {

@@ -14,12 +14,15 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/belljar/belljar/vm/libvirt/libvirttest"
 )
 
 // What TestMain finds out: absolute paths of the program, of the folder that tests share, and of the sources.
 var program, sharedDir, sources string
 
 func TestMain(m *testing.M) {
+	libvirttest.Main() // a child that keeps a libvirtd is this program as well; it does not return from here
 	flag.Parse()
 	code, err := prepareAndRun(m)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/belljar/belljar/specs"
@@ -27,12 +28,16 @@ func (h *house) decideAccel(ctx context.Context, want vm.Accel, p *plan, b *bund
 		return vm.Decision{}, err
 	}
 	m := machine(p.guest, p.locked)
-	key := vm.Key{Host: elsewhere.UUID, BootID: bootID, QEMU: version, Kernel: string(b.Kernel), Type: m.Type, CPU: m.CPU}
+	key := vm.Key{BootID: bootID, QEMU: version, Kernel: string(b.Kernel), Type: m.Type, CPU: m.CPU}
+	wait := vm.TrialWait
+	if unseen {
+		key.Host, wait = h.provenOn(elsewhere, time.Now()), trialWaitElsewhere
+	}
 	prove := func(ctx context.Context) (vm.Proof, error) {
 		h.note(PhaseAccel, "proving KVM: booting the guest's kernel once under it, and once under TCG")
 		return vm.Trial{
 			Machine: vm.ProbeMachine(m, h.store.Path(b.Kernel), h.store.Path(b.Proof)),
-			Runs:    proofRuns, Done: proofDone, Dir: run.Dir, Unseen: unseen,
+			Runs:    proofRuns, Done: proofDone, Dir: run.Dir, Unseen: unseen, Wait: wait,
 		}.Prove(ctx, h.backend)
 	}
 	d, err := vm.Decide(ctx, want, prove, filepath.Join(h.Dir, "accel"), key)
@@ -51,6 +56,15 @@ func (h *house) decideAccel(ctx context.Context, want vm.Accel, p *plan, b *bund
 		h.report(Event{Kind: Warning, Phase: PhaseAccel, Text: d.Reason})
 	}
 	return d, nil
+}
+
+// trialWaitElsewhere is longer than on this host: the kernel has to get there first, and the daemon takes its time too.
+const trialWaitElsewhere = time.Minute
+
+// provenOn names a host that a daemon runs machines on, for as long as what was proven of its KVM holds: a day, for when
+// it was last booted nobody tells. Two daemons of one host may not have the same rights there.
+func (h *house) provenOn(there vm.Host, now time.Time) string {
+	return strings.Join([]string{there.UUID, there.Daemon, there.Version, h.Connect, now.UTC().Format(time.DateOnly)}, " ")
 }
 
 // machine is the guest's machine as spec and lock fix it, without disks.

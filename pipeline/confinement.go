@@ -18,7 +18,7 @@ func (h *house) checkConfinement(ctx context.Context, l *specs.Loaded) ([]Check,
 	if err != nil {
 		return nil, err
 	}
-	run, err := h.runs.Create(ctx, "doctor")
+	run, err := h.newRun(ctx, "doctor")
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,25 +41,11 @@ func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []Check
-	for _, name := range loaded.GuestNames() {
-		g, err := loaded.Guest(name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, h.checkQEMU(ctx, g))
-	}
-	accel, err := h.checkAccel(ctx, loaded)
+	all, err := h.checkMachines(ctx, loaded)
 	if err != nil {
 		return nil, err
 	}
-	measures, err := h.checkConfinement(ctx, loaded)
-	if err != nil {
-		return nil, err
-	}
-	all = append(append(all, accel...), measures...)
-	all = append(all, checkCPUs(), h.checkMemory(loaded), h.checkDisk(), h.checkStore(), checkKeyring(),
-		checkAgents(), checkGit(), h.checkMirror(ctx, loaded))
+	all = append(all, h.checkDisk(), h.checkStore(), checkKeyring(), checkAgents(), checkGit(), h.checkMirror(ctx, loaded))
 	return all, ctx.Err()
 }
 
@@ -94,28 +79,33 @@ func unlocked(g *specs.Guest) vm.Machine {
 	return machine(g, &specs.LockedGuest{Arch: g.Arch, Machine: g.Machine, CPU: g.CPU, Clock: g.Clock})
 }
 
-func checkCPUs() Check {
-	if n := runtime.NumCPU(); n < 2 {
+func checkCPUs(n int) Check {
+	if n < 2 {
 		text := "1: a guest with 2 will be slow"
 		return Check{Name: "cpus", State: CheckWarn, Text: text, Remedy: "give the machine 2 or more"}
 	}
-	return Check{Name: "cpus", State: CheckOK, Text: fmt.Sprint(runtime.NumCPU())}
+	return Check{Name: "cpus", State: CheckOK, Text: fmt.Sprint(n)}
 }
 
 func (h *house) checkMemory(l *specs.Loaded) Check {
 	total, available := memory()
-	need := int64(0)
-	for _, name := range l.GuestNames() {
-		if g, err := l.Guest(name); err == nil {
-			need = max(need, int64(g.Memory))
-		}
-	}
+	need := mostMemory(l)
 	text := fmt.Sprintf("%s available of %s, a guest takes %s", size(available), size(total), size(need))
 	if available < need+512<<20 {
 		remedy := "end other programs, add memory, or give the guest spec less"
 		return Check{Name: "memory", State: CheckNo, Text: text, Remedy: remedy}
 	}
 	return Check{Name: "memory", State: CheckOK, Text: text}
+}
+
+// mostMemory is what the biggest guest takes.
+func mostMemory(l *specs.Loaded) (need int64) {
+	for _, name := range l.GuestNames() {
+		if g, err := l.Guest(name); err == nil {
+			need = max(need, int64(g.Memory))
+		}
+	}
+	return need
 }
 
 func (h *house) checkDisk() Check {

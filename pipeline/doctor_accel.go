@@ -35,7 +35,7 @@ func (h *house) checkAccel(ctx context.Context, l *specs.Loaded) ([]Check, error
 	}
 	found := "found in " + time.Since(start).Round(100*time.Millisecond).String()
 	if remembered {
-		found = "found earlier, since the host's last boot"
+		found = "found earlier"
 	}
 	where := vm.HostKVM{Unseen: true}.Where()
 	if _, unseen, err := h.elsewhere(ctx); err == nil && !unseen {

@@ -15,7 +15,6 @@ import (
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/vm"
-	"github.com/belljar/belljar/vm/qemu"
 	"github.com/belljar/belljar/vm/watch"
 )
 
@@ -37,15 +36,24 @@ type house struct {
 
 // open makes the folders that are missing and sweeps what dead runs left.
 func open(cfg Config) (*house, error) {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fault.New(fault.Host, "open "+cfg.Dir, "%w", err).
-			WithRemedy("give a folder that you may write with --dir or BELLJAR_DIR")
-	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Dir = dir
+	file, err := readConfig(cfg.Config) // read always: a mistake in it is told even where it does not matter
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.machines(file, os.Getenv)
+	machines, err := newBackend(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fault.New(fault.Host, "open "+cfg.Dir, "%w", err).
+			WithRemedy("give a folder that you may write with --dir or BELLJAR_DIR")
+	}
 	st, err := store.Open(filepath.Join(dir, "store"))
 	if err != nil {
 		return nil, err
@@ -58,13 +66,17 @@ func open(cfg Config) (*house, error) {
 		return nil, err
 	}
 	return &house{
-		Config: cfg, store: st, runs: runs, backend: &qemu.Backend{}, keyring: debian.Keyring, limits: watch.Defaults,
+		Config: cfg, store: st, runs: runs, backend: machines, keyring: debian.Keyring, limits: watch.Defaults,
 		confined: &confined{},
 	}, nil
 }
 
 func (h *house) fetcher() (*fetch.Fetcher, error) {
-	mirrors, err := fetch.DefaultMirrors(h.Config.Config, h.Mirrors...)
+	file, err := readConfig(h.Config.Config)
+	if err != nil {
+		return nil, err
+	}
+	mirrors, err := fetch.DefaultMirrors(file.Config, h.Mirrors...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@ type Config struct {
 	Dir     string   // Belljar's own folder: store, runs, what was learnt of this host
 	Mirrors []string // Debian mirrors given by hand; empty: the machine's own, the config file's, the snapshot archive
 	Config  string   // path of the config file
+	Backend string   // what runs the machines: one of Backends; empty: what the environment and the config file say
+	Connect string   // URI of the libvirt that does; empty: the same
+	Pool    string   // its storage pool for the machines' files; empty: the same
 	Version string   // of this program
 	Report  Reporter // may be nil
 }

@@ -33,7 +33,7 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 		},
 		Agent: verify.Input{Name: "guest-agent", SHA256: j.agent},
 		Host:  thisHost(), Backend: ran,
-		Accel:       verify.Accel{Name: string(j.decision.Accel), Reason: j.decision.Reason},
+		Accel:       verify.Accel{Name: string(j.decision.Accel), Reason: j.unnamed(j.decision.Reason)},
 		Confinement: j.confined.holds(),
 	}
 	for _, lp := range p.locked.Packages {
@@ -62,7 +62,7 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 		b.Artifacts = append(b.Artifacts, verify.Input{Name: a.Name, SHA256: string(o.Digest), Size: o.Size})
 	}
 	for _, v := range j.verdicts {
-		b.Smoke = append(b.Smoke, smokeEvidence(v))
+		b.Smoke = append(b.Smoke, j.smokeEvidence(v))
 	}
 	for _, part := range j.parts {
 		t := verify.Timing{Part: joined(string(part.Phase), part.Name), WallMS: part.Took.Milliseconds()}
@@ -75,12 +75,12 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 	return rec, nil
 }
 
-func smokeEvidence(v namedVerdict) verify.Smoke {
+func (h *house) smokeEvidence(v namedVerdict) verify.Smoke {
 	s := verify.Smoke{
 		Name: v.Test, Artifact: v.artifact, SHA256: v.ROM.SHA256, Machine: v.Machine.Type, CPU: v.Machine.CPU,
 		Memory: v.Machine.Memory, Accel: string(v.Machine.Accel),
 		Pass: v.Pass, Reason: v.Reason, TookMS: v.Took.Milliseconds(),
-		ConsoleTail: v.ConsoleTail, CommandLine: v.CommandLine,
+		ConsoleTail: v.ConsoleTail, CommandLine: h.unnamed(v.CommandLine),
 	}
 	for _, m := range v.Matches {
 		s.Matches = append(s.Matches, verify.ConsoleMatch{Pattern: m.Pattern, Line: m.Line, AtMS: m.At.Milliseconds()})

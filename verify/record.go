@@ -134,7 +134,7 @@ type Host struct {
 type Backend struct {
 	Name      string `json:"name"`                // qemu: processes on the host above; libvirt: domains of a libvirtd
 	Version   string `json:"version,omitempty"`   // of libvirt
-	Transport string `json:"transport,omitempty"` // how libvirt was reached: unix, tcp, tls or ssh
+	Transport string `json:"transport,omitempty"` // how libvirt was reached: unix, tcp or ssh
 	Arch      string `json:"arch,omitempty"`      // of libvirt's host, as uname -m has it
 	CPUs      int    `json:"cpus,omitempty"`      // of libvirt's host: count
 }

@@ -165,7 +165,7 @@ func (c *checker) backend(at string, b Backend) {
 	c.oneOf(at+".name", b.Name, "qemu", "libvirt")
 	if b.Name == "libvirt" {
 		c.given(at+".version", b.Version)
-		c.oneOf(at+".transport", b.Transport, "unix", "tcp", "tls", "ssh")
+		c.oneOf(at+".transport", b.Transport, "unix", "tcp", "ssh")
 	}
 }
 

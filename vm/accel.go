@@ -68,7 +68,7 @@ func Decide(ctx context.Context, want Accel, prove func(context.Context) (Proof,
 func refuse(want Accel, d Decision) (Decision, error) {
 	d.Reason = d.Proof.Reason
 	if d.FromCache {
-		d.Reason += " (found earlier, since the host's last boot)"
+		d.Reason += " (found earlier)"
 	}
 	if want == KVM {
 		return Decision{}, fault.New(fault.Host, "choose accelerator", "%s", d.Reason).

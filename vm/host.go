@@ -13,7 +13,7 @@ type HostTeller interface {
 type Host struct {
 	Daemon    string // libvirt
 	Version   string // the daemon's: 9.0.0
-	Transport string // how it was reached: unix, tcp, tls or ssh
+	Transport string // how it was reached: unix, tcp or ssh
 	UUID      string // names the host, by whatever address it was reached
 	Arch      string // of its processors: x86_64
 	CPUs      int    // count

@@ -46,6 +46,7 @@ func guestFlags(c *cobra.Command, e *env, o *pipeline.BuildOptions) {
 	f.StringVar(&o.Guest, "guest", "", "build in this `guest` (default the spec's first)")
 	f.StringVar(&o.Lock, "lock", "", "the lock's `file` (default the spec's own)")
 	accelFlag(c, &o.Accel)
+	backendFlags(c, e)
 	f.BoolVar(&o.Cold, "cold", false, "boot guests from power-on, even where a saved state would start faster")
 	f.BoolVar(&o.Offline, "offline", false, "never use the network, not even to fill the store")
 	e.completeFlag(c, "guest", e.completeGuest)

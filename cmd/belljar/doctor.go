@@ -9,7 +9,7 @@ import (
 )
 
 func newDoctor(e *env) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say whether this host can build, and what to mend if not",
 		Long: `Doctor looks at what a build needs of this host: QEMU, an accelerator (KVM is proven by a boot beside
@@ -18,6 +18,8 @@ disk space and a mirror. Each 'no' comes with its remedy; any 'no' makes the exi
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error { return runDoctor(c.Context(), e) },
 	}
+	backendFlags(c, e)
+	return c
 }
 
 func runDoctor(ctx context.Context, e *env) error {

@@ -30,6 +30,7 @@ each of the spec's smoke tests.`,
 		},
 	}
 	accelFlag(c, &o.Accel)
+	backendFlags(c, e)
 	return c
 }
 

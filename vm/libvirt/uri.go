@@ -33,6 +33,12 @@ type target struct {
 	driver    string // what to ask that libvirtd for: qemu:///system or qemu:///session
 }
 
+// CheckURI says what is wrong with a URI, without going there; an empty one is DefaultURI.
+func CheckURI(uri string) error {
+	_, err := (&Backend{URI: uri}).target()
+	return err
+}
+
 // parseURI understands qemu:///system, qemu:///session, qemu+unix:///…, qemu+tcp://host[:port]/… and
 // qemu+ssh://[user@]host[:port]/…, each with ?socket=PATH where that makes sense, and ?keyfile=PATH for ssh.
 func parseURI(uri string) (target, error) {
