@@ -85,6 +85,9 @@ func (p parts) paths() []confine.Path {
 	}
 	for _, name := range firmware {
 		add(confine.Read, filepath.Join(prefix, "share", name))
+		if p.script && prefix != "/usr" { // the QEMU that it runs is most likely the system's
+			add(confine.Read, filepath.Join("/usr/share", name))
+		}
 	}
 	add(confine.Read, filepath.Join(prefix, "lib", "ipxe"))
 	add(confine.Read, kernel...)
