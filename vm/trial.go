@@ -25,7 +25,7 @@ type Trial struct {
 
 // TrialWait is how long a trial machine may take under KVM. Where that works it needs about a second, under TCG three to
 // five on an idle host. Both of them, and what else a decision takes, are over within 15 s.
-const TrialWait = 6500 * time.Millisecond
+const TrialWait = 6 * time.Second
 
 // ProbeMachine is the least machine that proves KVM for machines like base: same type and CPU model, and a kernel whose
 // initramfs prints its lines and powers off.
