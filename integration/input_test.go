@@ -120,13 +120,13 @@ func TestDiskFull(t *testing.T) {
 		spec := b.spec("greedy", toySpec("greedy", "      echo tick 1\n      dd if=/dev/zero of=$HOME/much bs=1M count=1000 conv=fsync"))
 		runs := filepath.Join(b.dir, "runs")
 		must(t, os.MkdirAll(runs, 0o755))
-		o, left := b.onTinyDisk(128<<20, runs, "build", spec, "--accel", "tcg", "--json")
+		o, left := b.onTinyDisk(400<<20, runs, "build", spec, "--accel", "tcg", "--json")
 		if o.code != 4 {
 			t.Fatalf("exit code %d, want 4\n%s%s", o.code, o.tail(), o.stderr)
 		}
 		f := o.failure(t)
 		t.Log(f.Message)
-		contains(t, "failure", f.all(), "the host's disk is full", "console, last lines:", "its progress:", "run it by hand:", "free space on the disk", "--dir")
+		contains(t, "failure", f.all(), "the host's disk is full", "console, last lines:", "its progress:", "run it by hand:", "belljar clean", "--dir")
 		contains(t, "output", o.stdout, "trying once more")
 		for _, name := range left {
 			if filepath.Ext(name) == ".img" {

@@ -149,7 +149,10 @@ func TestGuestPanics(t *testing.T) {
 	s.retried(time.Now(), time.Second+endTime, why)
 	s.ticks(2)
 	s.fails(time.Now(), time.Second+endTime, "guest", 5, why, "console, last lines", "its progress", "last lines of the log")
-	contains(t, "evidence", s.out.failure(t).all(), "sysrq_handle_crash", "tick 1")
+	contains(t, "evidence", s.out.failure(t).all(), "tick 1")
+	console, err := os.ReadFile(filepath.Join(s.path, "stage-build-2", "console.log"))
+	must(t, err)
+	contains(t, "console", string(console), "sysrq_handle_crash") // evidence has the end of it
 }
 
 // rootProgram is a belljar whose stages run as root in the guest.
