@@ -219,7 +219,10 @@ func TestParentKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	until(t, "libvirtd ends the machine", func() bool { return len(s.QEMUs(t, "")) == 2 })
+	until(t, "libvirtd ends the machine and forgets it", func() bool {
+		domains, _, err := mine.link.ConnectListAllDomains(1, libvirt.ConnectListDomainsActive)
+		return err == nil && len(domains) == 2 && len(s.QEMUs(t, "")) == 2
+	})
 	if n := len(s.Files(t)); n != 3 {
 		t.Errorf("%d volumes, want one of each machine", n)
 	}
