@@ -72,7 +72,7 @@ func TestPathsOfOtherQEMUs(t *testing.T) {
 		},
 		"a script": {
 			parts{binary: "/opt/bin/qemu", script: true},
-			[]confine.Path{{Path: "/usr/bin", Access: confine.Execute}, {Path: "/usr/lib", Access: confine.Execute}},
+			[]confine.Path{{Path: "/usr/bin", Access: confine.Execute}, {Path: "/usr/lib", Access: confine.Execute}, {Path: "/usr/share/seabios", Access: confine.Read}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,6 +230,22 @@ func TestConfinedQEMU(t *testing.T) {
 	}
 	if err := g.qmp(t, "pmemsave", map[string]any{"val": 0, "size": 4096, "filename": "memory.dump"}); err != nil {
 		t.Errorf("a file in the machine's own folder: %v", err)
+	}
+	p, err := listen(t.Context(), g.socket("late.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := g.lendFile("late.sock"); err != nil {
+		t.Fatal(err)
+	}
+	for path, opts := range map[string]map[string]any{"late.sock": {"server": false}, "own.sock": {"server": true, "wait": false}} {
+		opts["addr"] = map[string]any{"type": "unix", "data": map[string]any{"path": path}}
+		if err := g.qmp(t, "chardev-add", map[string]any{
+			"id": path, "backend": map[string]any{"type": "socket", "data": opts},
+		}); err != nil {
+			t.Errorf("the socket %s in the machine's own folder: %v", path, err)
+		}
 	}
 	if err := g.Close(); err != nil {
 		t.Error(err)
