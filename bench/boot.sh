@@ -1,5 +1,5 @@
 #!/bin/sh
-# Times the boot of a guest under TCG, from Start to 'the agent answers', in turns with (a) QEMU alone with the same
+# Times the boot of a guest under TCG, from Start to 'the agent answers', from a saved state and from power-on, in turns with (a) QEMU alone with the same
 # kernel and initramfs until init's first line and (b) debvm-run until its SSH server's first word. Prints a table with
 # where the time goes, then 'figure NAME VALUE UNIT' lines.
 #

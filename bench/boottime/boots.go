@@ -19,6 +19,7 @@ import (
 
 // boot is the result of 'belljar image boot --json'.
 type boot struct {
+	Start   string        `json:"start"`
 	Marks   []mark        `json:"marks"`
 	Kernel  string        `json:"kernel"`
 	Initrd  string        `json:"initrd"`
@@ -31,9 +32,10 @@ type mark struct {
 	At   time.Duration `json:"at_ns"`
 }
 
-// bootBelljar boots the guest once.
-func bootBelljar(ctx context.Context, o options) (*boot, error) {
-	cmd := exec.CommandContext(ctx, o.belljar, "image", "boot", o.spec, "--guest", o.guest, "--accel", "tcg", "--json")
+// bootBelljar boots the guest once, with more flags than those.
+func bootBelljar(ctx context.Context, o options, flags ...string) (*boot, error) {
+	args := []string{"image", "boot", o.spec, "--guest", o.guest, "--accel", "tcg", "--json"}
+	cmd := exec.CommandContext(ctx, o.belljar, append(args, flags...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

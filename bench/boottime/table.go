@@ -14,7 +14,8 @@ func (m measured) print(w io.Writer) {
 			fmt.Fprintf(w, "%-52s %8.2f %8.2f %8.2f\n", text, m.median(name), slices.Min(d).Seconds(), slices.Max(d).Seconds())
 		}
 	}
-	row("belljar", "belljar: from Start to the agent's answer")
+	row("fast", "belljar from a saved state, to the agent's answer")
+	row("belljar", "belljar from power-on, to the agent's answer")
 	for _, p := range marks {
 		row("to "+p.name, "  "+p.text)
 	}
@@ -26,7 +27,9 @@ func (m measured) print(w io.Writer) {
 		fmt.Fprintf(w, "%-52s %8.2f   bar %.2f\n", text, ratio, limit)
 		fmt.Fprintf(w, "figure %s %.3f x\n", name, ratio)
 	}
+	fast := m.median("fast")
 	fmt.Fprintf(w, "figure boot %.3f s\n", boot)
+	fmt.Fprintf(w, "%-52s %8.2f   bar 2.00\nfigure fast-start %.3f s\n", "belljar from a saved state, seconds", fast, fast)
 	bar("boot-of-plain", (boot-shake)/m.median("plain"), 1.25, "belljar without the SSH handshake, of plain QEMU")
 	if len(m["debvm"]) > 0 {
 		bar("boot-of-debvm", boot/m.median("debvm"), 0.4, "belljar, of debvm")
