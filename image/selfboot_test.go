@@ -18,8 +18,7 @@ func TestBootBySelf(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	dir := t.TempDir()
 	kernel, config := kernelAndConfig(ctx, t, dir)
 	for _, m := range kernel.Drivers {
@@ -32,6 +31,8 @@ func TestBootBySelf(t *testing.T) {
 	disk := filepath.Join(dir, "root")
 	rootHash := writeRoot(ctx, t, disk)
 	boot := func(typed string) string {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // of its own: what came before may have been slow
+		defer cancel()
 		cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 			"-accel", "tcg,thread=multi", "-machine", "pc-q35-6.2", "-cpu", "Nehalem-v1", "-smp", "2", "-m", "512",
 			"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-nic", "none",
