@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,12 +150,7 @@ func owners(t *testing.T, dirs ...string) map[string]string {
 // qmp runs a monitor command, as whoever has QEMU in his hands could, and gives QEMU's refusal.
 func (g *guest) qmp(t *testing.T, command string, args map[string]any) error {
 	t.Helper()
-	order, err := json.Marshal(map[string]any{"execute": command, "arguments": args})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = g.monitor.socket.Run(order)
-	return err
+	return g.monitor.ask(time.Minute, command, args, nil)
 }
 
 // jailed starts a machine whose files lie where only their owner can reach them, and a file of another run's beside it.

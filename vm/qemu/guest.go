@@ -72,11 +72,13 @@ func (g *guest) socket(name string) string {
 // connect waits for QEMU on the monitor, starts listening to its events and lets the machine run: from power-on, or
 // from a state that is not nil.
 func (g *guest) connect(ctx context.Context, state io.Reader) error {
+	var conn net.Conn
 	select {
-	case <-g.monitor.ready:
-		if g.monitor.failed != nil {
-			return fault.New(fault.Host, "start "+g.name, "monitor: %w", g.monitor.failed)
+	case c, ok := <-g.monitor.port.conn:
+		if !ok {
+			return g.notStarted(ctx, net.ErrClosed) // as a rule because QEMU is gone
 		}
+		conn = c
 	case <-g.gone:
 		return g.verdict
 	case <-ctx.Done():
@@ -86,7 +88,7 @@ func (g *guest) connect(ctx context.Context, state io.Reader) error {
 	// handshake.
 	stop := context.AfterFunc(ctx, g.process.Kill)
 	defer stop()
-	if err := g.monitor.connect(ctx); err != nil {
+	if err := g.monitor.connect(conn); err != nil {
 		return g.notStarted(ctx, err)
 	}
 	heard := make(chan struct{})
@@ -182,7 +184,7 @@ func (g *guest) abort() {
 		return
 	}
 	if g.monitor != nil {
-		g.monitor.giveUp()
+		g.monitor.hangUp()
 	}
 	for _, p := range g.ports {
 		p.close()

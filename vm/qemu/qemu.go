@@ -114,7 +114,7 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 	if err := g.prepare(ctx, m, binary, argv); err != nil {
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
-	if err := g.run(binary, argv); err != nil {
+	if err := g.run(ctx, binary, argv); err != nil {
 		return nil, err
 	}
 	if err := g.connect(ctx, state); err != nil {
@@ -171,14 +171,14 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 }
 
 // run starts QEMU under its supervisor.
-func (g *guest) run(binary string, argv []string) error {
+func (g *guest) run(ctx context.Context, binary string, argv []string) error {
 	stderr, err := os.OpenFile(filepath.Join(g.dir, stderrLog), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return fault.New(fault.Host, "start "+g.name, "log: %w", err)
 	}
 	defer stderr.Close()
 	// Listen first: QEMU connects as soon as it runs.
-	g.monitor, err = listenMonitor(g.socket(qmpSocket))
+	g.monitor, err = listenMonitor(ctx, g.socket(qmpSocket))
 	if err != nil {
 		return fault.New(fault.Host, "start "+g.name, "monitor socket: %w", err)
 	}
