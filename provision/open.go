@@ -240,7 +240,7 @@ func launch(client *ssh.Client, path string) (*Session, error) {
 		return nil, fault.New(fault.Guest, "start agent", "%w", err)
 	}
 	s := &Session{
-		client: client, sess: sess, w: wire.NewWriter(in), in: in,
+		client: client, sess: sess, w: wire.NewWriter(in),
 		msgs: make(chan *wire.Message), gone: make(chan struct{}), closed: make(chan struct{}),
 	}
 	sess.Stderr = &s.said

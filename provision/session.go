@@ -26,8 +26,7 @@ type Session struct {
 	agent  string // its path in the guest
 	said   tail   // the agent's stderr
 
-	w  *wire.Writer
-	in io.Closer
+	w *wire.Writer
 
 	work sync.Mutex // held for the length of a request
 	id   uint64
@@ -244,11 +243,10 @@ func (s *Session) Poweroff(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// Close hangs up. An agent in the middle of a request ends it first, so that nothing of it goes on in the guest.
-// Idempotent.
+// Close hangs up. An agent in the middle of a request ends it first, so that nothing of it goes on in the guest: the
+// connection's end is the end of its input. (To end that alone is no way: a request may be writing to it.) Idempotent.
 func (s *Session) Close() error {
 	s.once.Do(func() {
-		s.in.Close() // the agent's end of input
 		close(s.closed)
 		s.client.Close()
 	})
