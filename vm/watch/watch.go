@@ -29,11 +29,12 @@ type Limits struct {
 }
 
 // Defaults are the limits on a host of that pace. Only what counts the processors' work grows with it, and there is room
-// in it: a guest that sleeps is not held up by its emulation.
+// in it: a guest that sleeps is not held up by its emulation. It grows no further than with emulation's own pace: what a
+// busy host adds to that is time in which the processors did not run.
 func Defaults(pace vm.Pace) Limits {
 	return Limits{
 		Every: 3 * time.Second, Slow: 30 * time.Second, Asleep: 60 * time.Second,
-		Busy: max(90*time.Second, pace.Of(30*time.Second)),
+		Busy: max(90*time.Second, min(pace, vm.TCGPace).Of(30*time.Second)),
 		Held: 10 * time.Second, Mute: 60 * time.Second, Resets: -1,
 	}
 }
@@ -228,7 +229,8 @@ func (w *Watchdog) guest(now moment) Finding {
 	}
 	still, ran := now.at.Sub(w.moved.at), now.CPU-w.moved.CPU
 	busy := w.limits.Busy
-	if w.complaint != "" {
+	// A kernel says its first word, or reads its first block, after some seconds of work, emulated or not.
+	if w.complaint != "" || w.moved.at.Equal(w.start) {
 		busy = min(busy, w.limits.Asleep)
 	}
 	switch {

@@ -56,6 +56,8 @@ func TestWatchdog(t *testing.T) {
 			Works, 0, 0, ""},
 		{"spins", []span{{1, works, vm.Progress{}, true, ""}, {200, busy, vm.Progress{}, false, ""}},
 			Spins, 31, fault.Guest, "its processors ran for 1m30s of the last 1m30s, and nothing came of it"},
+		{"spins from the start", []span{{100, busy, vm.Progress{}, false, ""}}, Spins, 20, fault.Guest,
+			"its processors ran for 1m0s of the last 1m0s, and nothing came of it, no byte on console, disk or port; its last sign of life was its start"},
 		{"spins, and its kernel says so", []span{{1, works, vm.Progress{}, true, ""},
 			{100, vm.Progress{CPU: 3 * time.Second, Console: 99}, vm.Progress{}, false, "soft lockup - CPU#0 stuck"}},
 			Spins, 21, fault.Guest, "; its kernel says: soft lockup - CPU#0 stuck"},
@@ -199,6 +201,9 @@ func TestSlowAndUnknown(t *testing.T) {
 // Only what the processors have to do takes longer without KVM.
 func TestDefaults(t *testing.T) {
 	fast, slow, none := Defaults(1), Defaults(vm.TCGPace), Defaults(0)
+	if slower := Defaults(4 * vm.TCGPace); slower != slow { // a busy host's: its processors work no slower
+		t.Errorf("slow %+v\nslower %+v", slow, slower)
+	}
 	if fast.Busy != 90*time.Second || slow.Busy != 5*time.Minute || slow.Asleep != fast.Asleep || slow.Held != fast.Held || none != fast {
 		t.Errorf("fast %+v\nslow %+v\nno pace %+v", fast, slow, none)
 	}
