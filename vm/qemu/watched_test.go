@@ -17,7 +17,7 @@ import (
 // QEMU was stopped. Its limits are a hundredth of what they are for guests.
 func TestWatched(t *testing.T) {
 	limits := watch.Limits{
-		Every: 100 * time.Millisecond, Slow: time.Hour, Asleep: time.Second, Busy: time.Second,
+		Every: 100 * time.Millisecond, Slow: time.Hour, Asleep: time.Second, Busy: time.Second, First: time.Second,
 		Held: time.Second, Mute: time.Minute, Resets: 5,
 	}
 	for _, c := range []struct {

@@ -144,7 +144,9 @@ func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script
 func guarded(ctx context.Context, g vm.Guest, t Test) (guard *watch.Guard, watched context.Context, stop func()) {
 	limits := watch.Defaults(t.Pace)
 	limits.Every = min(time.Second, max(t.Silence/4, 50*time.Millisecond)) // a boot is short
-	limits.Asleep, limits.Busy = t.Silence, t.Pace.Of(t.Timeout)           // of one that runs, the console's silence decides
+	limits.Asleep = t.Silence
+	limits.Busy = t.Pace.Of(t.Timeout) // of one that runs, the console's silence decides
+	limits.First = limits.Busy
 	guard = watch.NewGuard(g, limits)
 	watched, cancel := context.WithCancelCause(ctx)
 	go func() {

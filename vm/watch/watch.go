@@ -23,6 +23,7 @@ type Limits struct {
 	Slow   time.Duration // no answer, while something else goes on: said once, and waited for
 	Asleep time.Duration // no answer, nothing moves, and the processors sleep
 	Busy   time.Duration // no answer and nothing moves, while the processors run; counted in time that they ran
+	First  time.Duration // likewise, of a machine of which nothing has come yet
 	Held   time.Duration // the host has stopped the machine's process, or paused the machine
 	Mute   time.Duration // what runs the machine does not answer
 	Resets int           // how often the machine may be reset from inside; negative: as often as it likes
@@ -34,7 +35,7 @@ type Limits struct {
 func Defaults(pace vm.Pace) Limits {
 	return Limits{
 		Every: 3 * time.Second, Slow: 30 * time.Second, Asleep: 60 * time.Second,
-		Busy: max(90*time.Second, min(pace, vm.TCGPace).Of(30*time.Second)),
+		Busy: max(90*time.Second, min(pace, vm.TCGPace).Of(30*time.Second)), First: 60 * time.Second,
 		Held: 10 * time.Second, Mute: 60 * time.Second, Resets: -1,
 	}
 }
@@ -229,8 +230,10 @@ func (w *Watchdog) guest(now moment) Finding {
 	}
 	still, ran := now.at.Sub(w.moved.at), now.CPU-w.moved.CPU
 	busy := w.limits.Busy
-	// A kernel says its first word, or reads its first block, after some seconds of work, emulated or not.
-	if w.complaint != "" || w.moved.at.Equal(w.start) {
+	if w.moved.at.Equal(w.start) { // a kernel says its first word after some seconds of work, emulated or not
+		busy = w.limits.First
+	}
+	if w.complaint != "" {
 		busy = min(busy, w.limits.Asleep)
 	}
 	switch {
