@@ -88,6 +88,23 @@ func TestPathsOfOtherQEMUs(t *testing.T) {
 	}
 }
 
+// The 32-bit QEMU is a script on Debian, around a program that lies elsewhere: it runs under its confinement too.
+func TestI686IsConfined(t *testing.T) {
+	g := boot(t, func(dir string) vm.Machine {
+		m := romMachine(t, dir, "pc-q35-6.2", "in 32 bits", vmtest.PowerOff)
+		m.Arch, m.CPU = vm.I686, "coreduo-v1"
+		return m
+	})
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range g.Confinement() {
+		if m.Name == "sandbox" && !m.Holds {
+			t.Errorf("no sandbox: %+v", m)
+		}
+	}
+}
+
 func TestFindParts(t *testing.T) {
 	binary, err := (&Backend{}).binary(vm.X86_64)
 	if err != nil {

@@ -51,7 +51,8 @@ var (
 	firmware  = []string{
 		"qemu", "qemu-kvm", "qemu-firmware", "seabios", "seavgabios", "sgabios", "vgabios", "ipxe", "OVMF", "ovmf", "edk2",
 	}
-	programs = []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin"}
+	// Debian's qemu-system-i386 is a script, and what it runs lies in libexec.
+	programs = []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/libexec"}
 	// kernel is what QEMU and its libraries ask of the host's memory and processors.
 	kernel = []string{"/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"}
 )
