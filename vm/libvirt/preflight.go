@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/digitalocean/go-libvirt"
@@ -113,7 +112,7 @@ func (b *Backend) Preflight(ctx context.Context, m vm.Machine) error {
 	if err := l.offers(m); err != nil {
 		return orCause(ctx, err)
 	}
-	return files(m)
+	return vm.Readable(m)
 }
 
 // offers checks machine type, accelerator and CPU model: docs/formatdomaincaps.html of libvirt.
@@ -145,26 +144,6 @@ func (l *link) offers(m vm.Machine) error {
 		return fault.New(fault.Host, op, "%s does not offer the CPU model %s", l.target, m.CPU).
 			WithRemedy("see what it offers: virsh -c '%s' domcapabilities --virttype %s --machine %s; of versions it "+
 				"knows -v1 alone", l.target.uri, kind, m.Type)
-	}
-	return nil
-}
-
-// files checks that every file of the machine is there to be uploaded.
-func files(m vm.Machine) error {
-	type file struct{ what, path string }
-	all := []file{{"kernel", m.Boot.Kernel}, {"initramfs", m.Boot.Initrd}, {"ROM", m.Boot.ROM}}
-	for _, d := range m.Disks {
-		all = append(all, file{"disk " + d.Serial, d.Path})
-	}
-	for _, f := range all {
-		if f.path == "" {
-			continue
-		}
-		h, err := os.Open(f.path)
-		if err != nil {
-			return fault.New(fault.Host, "preflight "+m.Name, "%s: %w", f.what, err)
-		}
-		h.Close()
 	}
 	return nil
 }

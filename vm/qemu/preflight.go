@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -55,27 +54,7 @@ func (b *Backend) Preflight(ctx context.Context, m vm.Machine) error {
 			return fault.New(fault.Host, "preflight "+m.Name, "%s", reason).WithRemedy("%s", remedy)
 		}
 	}
-	return readable(m)
-}
-
-// readable checks that every file of the machine is there.
-func readable(m vm.Machine) error {
-	type file struct{ what, path string }
-	files := []file{{"kernel", m.Boot.Kernel}, {"initramfs", m.Boot.Initrd}, {"ROM", m.Boot.ROM}}
-	for _, d := range m.Disks {
-		files = append(files, file{"disk " + d.Serial, d.Path})
-	}
-	for _, f := range files {
-		if f.path == "" {
-			continue
-		}
-		h, err := os.Open(f.path)
-		if err != nil {
-			return fault.New(fault.Host, "preflight "+m.Name, "%s: %w", f.what, err)
-		}
-		h.Close()
-	}
-	return nil
+	return vm.Readable(m)
 }
 
 // ask runs QEMU's help options, once for each binary.
