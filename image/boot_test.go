@@ -174,7 +174,7 @@ func kernelAndConfig(ctx context.Context, t *testing.T, dir string) (*Kernel, in
 // does not know theirs.
 func testDebs(t *testing.T) (busybox, kernel string) {
 	t.Helper()
-	data, err := os.ReadFile("../specs/shipped/seabios.lock.json")
+	data, err := os.ReadFile("../specs/shipped/roms/seabios.lock.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -420,7 +420,7 @@ func contains(t testing.TB, what, text string, parts ...string) {
 // offlineLock locks a spec that names seabios's packages and sources, with no network: see specs.NeedsResolve.
 func offlineLock(spec string, call func(args ...string) error) error {
 	lock := strings.TrimSuffix(spec, ".yaml") + ".lock.json"
-	if err := copyFile(filepath.Join(sources, "specs", "shipped", "seabios.lock.json"), lock); err != nil {
+	if err := copyFile(filepath.Join(sources, "specs", "shipped", "roms", "seabios.lock.json"), lock); err != nil {
 		return err
 	}
 	// A mirror that nobody listens to: had the archive to be asked, this would fail.

@@ -90,7 +90,7 @@ func TestSeaBIOS(t *testing.T) {
 func checkArtifact(t *testing.T, b *belljar, guest string, r built) {
 	t.Helper()
 	a := r.Artifacts[0]
-	if want := filepath.Join(b.cwd, "out", "seabios", guest, a.Name); a.Path != want {
+	if want := filepath.Join(b.cwd, "out", "roms", "seabios", guest, a.Name); a.Path != want {
 		t.Errorf("artifact at %s, want %s", a.Path, want)
 	}
 	if got := digestOf(t, a.Path); got != a.SHA256 {

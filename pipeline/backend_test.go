@@ -109,7 +109,7 @@ func TestNewRunSweeps(t *testing.T) {
 func TestDoctorElsewhere(t *testing.T) {
 	h, _ := newHouse(t, fake.Script{})
 	h.Connect = "qemu+ssh://host/system"
-	loaded, err := specs.Load(specs.Shipped()[0])
+	loaded, err := specs.Load(doctorSpec)
 	if err != nil {
 		t.Fatal(err)
 	}

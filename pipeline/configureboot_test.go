@@ -214,7 +214,7 @@ func smallGuest(t *testing.T, more ...testDeb) (*house, *plan, *vm.Run) {
 		t.Fatal(err)
 	}
 	h.backend, h.once = &qemu.Backend{}, true
-	p, err := makePlan(filepath.Join("..", "specs", "shipped", "seabios.yaml"), "", "debian-bookworm-x86_64")
+	p, err := makePlan(filepath.Join("..", "specs", "shipped", "roms", "seabios.yaml"), "", "debian-bookworm-x86_64")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,9 @@ const (
 	mirrorWait = 20 * time.Second
 )
 
+// doctorSpec is the shipped spec whose guest stands for what builds ask of a host.
+const doctorSpec = "roms/seabios"
+
 // Doctor looks whether this host can do it. Each check that says no or warns has its remedy.
 // The error is for a doctor that could not look at all; a host that cannot is told by its checks.
 func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
@@ -37,7 +40,7 @@ func Doctor(ctx context.Context, cfg Config) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := specs.Load(specs.Shipped()[0])
+	loaded, err := specs.Load(doctorSpec)
 	if err != nil {
 		return nil, err
 	}

@@ -308,7 +308,7 @@ func (x *export) plan() (*plan, error) {
 		}
 		for _, info := range all {
 			for _, spec := range info.Specs {
-				if info.Digest == string(found.Root) && slices.Contains(specs.Shipped(), spec) {
+				if _, ok := specs.FindShipped(spec); ok && info.Digest == string(found.Root) {
 					return makePlan(spec, "", info.Guest)
 				}
 			}

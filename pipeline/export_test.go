@@ -58,14 +58,14 @@ func TestExportFindsTheKernel(t *testing.T) {
 
 	use("gone", "seabios")
 	p, err := x.plan()
-	if err != nil || p.guest.Name != "debian-bookworm-i686" || p.loaded.Spec.Name != "seabios" {
+	if err != nil || p.guest.Name != "debian-bookworm-i686" || p.loaded.Spec.Name != "roms/seabios" {
 		t.Errorf("made for seabios: %+v, %v", p, err)
 	}
 	use("gone")
 	_, err = x.plan()
 	wantFault(t, err, fault.Input, "it has no kernel")
 	x.o.Kernel = "seabios"
-	if p, err := x.plan(); err != nil || p.loaded.Spec.Name != "seabios" {
+	if p, err := x.plan(); err != nil || p.loaded.Spec.Name != "roms/seabios" {
 		t.Errorf("with --kernel: %+v, %v", p, err)
 	}
 	x.o.Kernel, x.o.Image.Image = "", filepath.Join(t.TempDir(), "x.img")

@@ -70,7 +70,7 @@ func TestStandstills(t *testing.T) {
 // standstill boots SeaBIOS' guest and runs a script there as root.
 func (h *house) standstill(t *testing.T, script string) error {
 	t.Helper()
-	spec := filepath.Join("..", "specs", "shipped", "seabios.yaml")
+	spec := filepath.Join("..", "specs", "shipped", "roms", "seabios.yaml")
 	p, err := makePlan(spec, "", "debian-bookworm-x86_64")
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +86,8 @@ func (h *house) findImage(ref ImageRef) (*foundImage, error) {
 }
 
 func isSpec(name string) bool {
-	return strings.HasSuffix(name, ".yaml") || slices.Contains(specs.Shipped(), name)
+	_, ok := specs.FindShipped(name)
+	return ok || strings.HasSuffix(name, ".yaml")
 }
 
 // alone refuses a guest for what is no spec.

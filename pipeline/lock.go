@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"slices"
 
 	"github.com/belljar/belljar/fault"
@@ -31,7 +32,7 @@ func (h *house) makeLock(ctx context.Context, o LockOptions) (*LockResult, error
 		return nil, err
 	}
 	// A shipped spec has no place on the disk: its lock goes to the current folder.
-	file := cmp.Or(o.Path, loaded.LockPath(), loaded.Spec.Name+".lock.json")
+	file := cmp.Or(o.Path, loaded.LockPath(), path.Base(loaded.Spec.Name)+".lock.json")
 	old, err := readOld(file)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 
 func FuzzParseSpec(f *testing.F) {
 	f.Add([]byte(romSpec))
-	addFiles(f, "shipped/*.yaml")
+	addFiles(f, "shipped/*/*.yaml")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := ParseSpec("fuzz.yaml", data)
 		checkParsed(t, s != nil, err)

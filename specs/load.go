@@ -1,7 +1,6 @@
 package specs
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,12 +13,6 @@ import (
 	"github.com/belljar/belljar/fault"
 )
 
-// shipped holds the specs, guests and locks that come with the program. A folder is embedded whole, so that a lock may
-// be absent.
-//
-//go:embed shipped
-var shipped embed.FS
-
 // Loaded is a spec with the guests that it builds in: all that a build is told by people.
 type Loaded struct {
 	Spec   *Spec
@@ -30,27 +23,8 @@ type Loaded struct {
 	refs  map[string]string // a guest as the spec refers to it → its name
 }
 
-// Shipped lists the names of the specs that come with the program.
-func Shipped() []string { return shippedNames("shipped") }
-
-// ShippedGuests lists the names of the guests that come with the program.
-func ShippedGuests() []string { return shippedNames("shipped/guests") }
-
-func shippedNames(dir string) []string {
-	entries, _ := shipped.ReadDir(dir) // cannot fail: the folder is embedded
-	var names []string
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".yaml"); ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// isPath tells a path from a shipped name.
-func isPath(name string) bool { return strings.Contains(name, "/") || strings.HasSuffix(name, ".yaml") }
-
-// Load reads a spec and its guests: a shipped one by its name, or a file by its path (it has a '/' or ends in .yaml).
+// Load reads a spec and its guests: a file by its path, which begins with /, ./ or ../ or ends in .yaml; else a shipped
+// one by its name, or by the last element of its name where no other has the same.
 func Load(name string) (*Loaded, error) {
 	l := &Loaded{Guests: map[string]*Guest{}, refs: map[string]string{}}
 	file, data, err := l.read(name)
@@ -80,13 +54,11 @@ func (l *Loaded) read(name string) (file string, data []byte, err error) {
 		data, err = readFile("read spec", l.Path)
 		return l.Path, data, err
 	}
-	if !slices.Contains(Shipped(), name) {
-		return "", nil, fault.New(fault.Input, "read spec", "there is no shipped spec %q%s",
-			name, suggest(name, Shipped())).
-			WithRemedy("shipped specs: %s; for a file of your own, give its path, like ./%s.yaml",
-				strings.Join(Shipped(), ", "), name)
+	whole, ok := FindShipped(name)
+	if !ok {
+		return "", nil, notOne(name, Shipped())
 	}
-	file = name + ".yaml"
+	file = whole + ".yaml"
 	data, err = shipped.ReadFile("shipped/" + file)
 	return file, data, err
 }
@@ -128,7 +100,7 @@ func (l *Loaded) addGuest(c checker, i int, ref string) error {
 			c.fail(at("guests", i), "there is no shipped guest %q%s", ref, suggest(ref, ShippedGuests()))
 			return nil
 		}
-		data, err = shipped.ReadFile(path.Join("shipped/guests", file))
+		data, err = shipped.ReadFile(path.Join("shipped", guestsDir, file))
 	default:
 		file = ref
 		if !filepath.IsAbs(ref) {

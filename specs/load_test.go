@@ -13,7 +13,7 @@ import (
 
 // TestShipped loads every shipped spec and guest, and every lock that is there; a file's name is its spec's name.
 func TestShipped(t *testing.T) {
-	if !slices.Contains(Shipped(), "seabios") || len(ShippedGuests()) < 2 {
+	if !slices.Contains(Shipped(), "roms/seabios") || len(ShippedGuests()) < 2 {
 		t.Fatalf("shipped: %v, %v", Shipped(), ShippedGuests())
 	}
 	for _, name := range Shipped() {
@@ -105,7 +105,7 @@ func TestLoadFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(report(err))
 	}
-	if err := got.Matches(l); err == nil || !strings.Contains(err.Error(), "it was made for the spec seabios") {
+	if err := got.Matches(l); err == nil || !strings.Contains(err.Error(), "it was made for the spec roms/seabios") {
 		t.Errorf("another spec's lock: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func (c checker) lock(l *Lock) {
 	if needs := l.needs(); needs > l.Version {
 		c.fail(at("version"), "it is %d, but there are suites or snapshots, which version %d brought", l.Version, needs)
 	}
-	c.name(at("spec", "name"), l.Spec.Name)
+	c.specName(at("spec", "name"), l.Spec.Name)
 	c.sha256(at("spec", "digest"), l.Spec.Digest)
 	for _, k := range sortedKeys(l.Spec.Sections) {
 		c.sha256(at("spec", "sections", k), l.Spec.Sections[k])

@@ -46,7 +46,7 @@ func TestMatches(t *testing.T) {
 		{"guest snapshot", func(l *Loaded) { l.Guests[x86].Snapshot = "20260101T000000Z" }, "guests." + x86 + ".snapshot added", true},
 		{"guest machine", func(l *Loaded) { l.Guests[x86].Machine, l.Guests[x86].CPUs = "pc-q35-7.2", 4 },
 			"guests." + x86 + ".cpus changed; guests." + x86 + ".machine changed", false},
-		{"name", func(l *Loaded) { l.Spec.Name = "other" }, "it was made for the spec seabios", false},
+		{"name", func(l *Loaded) { l.Spec.Name = "other" }, "it was made for the spec roms/seabios", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := loadSeabios(t)

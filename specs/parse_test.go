@@ -97,7 +97,7 @@ var brokenSpecs = []breakage{
 	{"second document", "name: rom", "---\nname: rom\n---\nname: rom", `4:1: a second document: a file holds one`},
 	{"tab", "    script: make", "\tscript: make", `13:1: found character '\t' that cannot start any token`},
 	// What validation refuses.
-	{"name", "name: rom", "name: ROM", `1:7: name: "ROM" is not a name: lower-case letters, digits and ._+-, starting with a letter or a digit`},
+	{"name", "name: rom", "name: ROM", `1:7: name: "ROM" is not a name, like rom or roms/seabios: lower-case letters, digits and ._+-, starting with a letter or a digit`},
 	{"no guest", "[debian-bookworm-x86_64]", "[]", `2:9: guests: no guest: name one at least, like debian-bookworm-x86_64`},
 	{"guest twice", "[debian-bookworm-x86_64]", "[a, a]", `2:13: guests[1]: the name "a" is there twice`},
 	{"source of two kinds", "debian: seabios", "debian: seabios\n    url: https://example.org/x", `9:10: sources[1].url: a source is of one kind: debian or url, not both`},

@@ -7,7 +7,7 @@ import "time"
 
 // Spec says what to build, in which guest, and how to prove that it boots. A person writes it, in YAML.
 type Spec struct {
-	// The spec's name: lower-case letters, digits and `._+-`.
+	// The spec's name: lower-case letters, digits and `._+-`. It may lie in folders: `roms/seabios`.
 	Name string `yaml:"name" json:"name"`
 	// What it builds, for people. It does not count in the spec's digest.
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`

@@ -10,21 +10,23 @@ import (
 
 // The syntax of the words in a spec. The JSON Schema repeats them, so that an editor says the same as this package.
 const (
-	NamePattern     = `^[a-z0-9][a-z0-9._+-]*$`                        // of specs, guests, sources, stages, smoke tests
-	FilePattern     = `^[A-Za-z0-9][A-Za-z0-9._+-]*$`                  // of artifacts: a file name
-	PackagePattern  = `^[a-z0-9][a-z0-9+.-]+$`                         // deb-control(5), Package
-	VersionPattern  = `^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`              // deb-version(7)
-	SHA256Pattern   = `^[0-9a-f]{64}$`                                 //
-	CommitPattern   = `^([0-9a-f]{40}|[0-9a-f]{64})$`                  // SHA-1 or SHA-256: git hash-object
-	MachinePattern  = `^[a-z0-9][a-z0-9-]*-[0-9]+\.[0-9]+(\.[0-9]+)?$` // a machine type with a version
-	CPUPattern      = `^[A-Za-z0-9][A-Za-z0-9_-]*-v[0-9]+$`            // a CPU model with a version
-	VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`                       // POSIX, Base Definitions, 8.1
-	SuitePattern    = `^[a-z][a-z0-9-]*$`                              //
-	SnapshotPattern = `^[0-9]{8}T[0-9]{6}Z$`                           // snapshot.debian.org's time stamps
+	NamePattern     = `^[a-z0-9][a-z0-9._+-]*$`                          // of guests, sources, stages, smoke tests
+	SpecNamePattern = `^[a-z0-9][a-z0-9._+-]*(/[a-z0-9][a-z0-9._+-]*)*$` // of specs: such names, in folders
+	FilePattern     = `^[A-Za-z0-9][A-Za-z0-9._+-]*$`                    // of artifacts: a file name
+	PackagePattern  = `^[a-z0-9][a-z0-9+.-]+$`                           // deb-control(5), Package
+	VersionPattern  = `^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`                // deb-version(7)
+	SHA256Pattern   = `^[0-9a-f]{64}$`                                   //
+	CommitPattern   = `^([0-9a-f]{40}|[0-9a-f]{64})$`                    // SHA-1 or SHA-256: git hash-object
+	MachinePattern  = `^[a-z0-9][a-z0-9-]*-[0-9]+\.[0-9]+(\.[0-9]+)?$`   // a machine type with a version
+	CPUPattern      = `^[A-Za-z0-9][A-Za-z0-9_-]*-v[0-9]+$`              // a CPU model with a version
+	VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`                         // POSIX, Base Definitions, 8.1
+	SuitePattern    = `^[a-z][a-z0-9-]*$`                                //
+	SnapshotPattern = `^[0-9]{8}T[0-9]{6}Z$`                             // snapshot.debian.org's time stamps
 )
 
 var (
 	nameSyntax     = regexp.MustCompile(NamePattern)
+	specNameSyntax = regexp.MustCompile(SpecNamePattern)
 	fileSyntax     = regexp.MustCompile(FilePattern)
 	packageSyntax  = regexp.MustCompile(PackagePattern)
 	versionSyntax  = regexp.MustCompile(VersionPattern)
@@ -72,6 +74,11 @@ func (c checker) name(path []any, name string) {
 	c.match(path, name, nameSyntax, "a name: lower-case letters, digits and ._+-, starting with a letter or a digit")
 }
 
+func (c checker) specName(path []any, name string) {
+	c.match(path, name, specNameSyntax,
+		"a name, like rom or roms/seabios: lower-case letters, digits and ._+-, starting with a letter or a digit")
+}
+
 // unique reports a name that an element of a list before has taken.
 func (c checker) unique(path []any, name string, seen map[string]bool) {
 	if seen[name] {
@@ -81,7 +88,7 @@ func (c checker) unique(path []any, name string, seen map[string]bool) {
 }
 
 func (c checker) spec(s *Spec) {
-	c.name(at("name"), s.Name)
+	c.specName(at("name"), s.Name)
 	c.guests(s.Guests)
 	c.sources(s.Sources)
 	c.stages(s.Stages)

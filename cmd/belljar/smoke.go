@@ -16,7 +16,7 @@ func newSmoke(e *env) *cobra.Command {
 		Short: "Boot a ROM file and judge it by a spec's smoke tests",
 		Long: `Smoke boots a ROM that you have, in place of the one that the spec builds, and gives the verdict of
 each of the spec's smoke tests.`,
-		Example: `  belljar smoke seabios out/bios-256k.bin`,
+		Example: `  belljar smoke seabios out/roms/seabios/debian-bookworm-x86_64/bios-256k.bin`,
 		Args:    arguments(2, 2, "a SPEC (shipped name or path) and a ROM (path)"),
 		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {

@@ -61,7 +61,7 @@ func page(root string, types []structType) (string, error) {
 		return "", err
 	}
 	for name, file := range map[string]string{
-		"seabios.yaml": "seabios.yaml",
+		"seabios.yaml": "roms/seabios.yaml",
 		"guest":        "guests/debian-bookworm-x86_64.yaml",
 	} {
 		example, err := os.ReadFile(filepath.Join(root, "specs", "shipped", file))

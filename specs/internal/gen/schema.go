@@ -108,7 +108,7 @@ type rule = func(*jsonschema.Schema)
 // rules are the parts of package specs' validation that a schema can say, by struct and key.
 var rules = map[string]map[string]rule{
 	"Spec": {
-		"name":      pattern(specs.NamePattern),
+		"name":      pattern(specs.SpecNamePattern),
 		"guests":    both(items(1), unique),
 		"stages":    items(1),
 		"artifacts": items(1),
