@@ -157,13 +157,19 @@ func (r *resolver) addRoots(roots []string) error {
 	return nil
 }
 
-// root finds the package that a root names. A name that is only provided has no version and is not one.
+// root finds the package that a root names. A name that is only provided stands for its one provider, as it does for
+// apt; where there are more, which one is meant is the user's to say.
 func (r *resolver) root(name, version string, pinned bool) (*Package, *fault.Error) {
 	if !pinned {
 		if p := r.candidate(name); p != nil {
 			return p, nil
 		}
 		if ps := r.idx.providers[name]; len(ps) > 0 {
+			if names := providerNames(ps); len(names) == 1 {
+				if p := r.candidate(names[0]); p != nil {
+					return p, nil
+				}
+			}
 			return nil, fault.New(fault.Input, "resolve packages", "%s is a virtual package in %s", name, r.idx.Suite).
 				WithRemedy("Name one of the packages that provide it: %s.", strings.Join(providerNames(ps), ", "))
 		}

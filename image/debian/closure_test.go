@@ -81,6 +81,7 @@ func TestResolve(t *testing.T) {
 		{"what cannot be met is passed over", "hopes", Options{NoEssential: true}, "friend hopes"},
 		{"the Essential's choices come first", "wants-gawk", Options{}, "base gawk mawk wants-gawk"},
 		{"conflict with what it provides itself", "self", Options{NoEssential: true}, "self"},
+		{"a virtual package stands for its one provider", "rival-api rival-too", Options{NoEssential: true}, "rival-too"},
 		{"restricted to another architecture", "elsewhere", Options{NoEssential: true}, "elsewhere one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestResolveDeterministic(t *testing.T) {
 func TestResolveBad(t *testing.T) {
 	idx := testIndex(t,
 		"make 4; Depends: libc6 (>= 2.40)", "libc6 2.36-9", "outer 1; Depends: make", "foreign 1; Architecture: i386",
-		"either 1; Depends: gone | libc6 (<< 2)", "greeter-a 1; Provides: greeter", "strict 1; Depends: greeter (>= 2)",
+		"either 1; Depends: gone | libc6 (<< 2)", "greeter-a 1; Provides: greeter, hi", "greeter-b 1; Provides: hi", "strict 1; Depends: greeter (>= 2)",
 		"left 1; Conflicts: right (<< 2)", "right 1", "broken 1; Breaks: greeter", "malformed 1; Depends: a b",
 		"pinned 2", "pinned 1", "newer 1; Depends: pinned (>= 2)", "python3-setuptools 66", "qualified 1; Depends: libc6:i386")
 	for _, c := range []struct {
@@ -144,7 +145,7 @@ func TestResolveBad(t *testing.T) {
 		{"unversioned Provides", "strict", []string{"greeter (>= 2)", "greeter-a"}},
 		{"unknown", "python3-setuptool", []string{`bookworm has no package "python3-setuptool"`, "Did you mean python3-setuptools?", "seabios.yaml"}},
 		{"nothing near", "zzzzzzz", []string{`"zzzzzzz"`, "main"}},
-		{"virtual root", "greeter", []string{"greeter is a virtual package", "greeter-a"}},
+		{"virtual root", "hi", []string{"hi is a virtual package", "greeter-a, greeter-b"}},
 		{"unknown version", "make=5", []string{"make=5 is not in bookworm, which has 4"}},
 		{"other architecture", "foreign", []string{"bookworm has foreign for i386, not for amd64", "seabios.yaml"}},
 		{"conflict", "left right", []string{"left 1 says Conflicts: right (<< 2), but right 1 is needed too", "seabios.yaml → right"}},
