@@ -122,7 +122,7 @@ func payload(data []byte) *romtest.File {
 }
 
 func TestSegments(t *testing.T) {
-	data := romtest.Segments(
+	data := romtest.Segments(0xe0000,
 		romtest.Segment{Kind: "CODE", Compression: 1, Load: 0xe0000, Data: packed(t, 1, code), Memory: len(code)},
 		romtest.Segment{Kind: "DATA", Load: 0x90000, Data: []byte("params"), Memory: 6})
 	f := read(t, romtest.CBFS(1<<12, *payload(data))).Files[0]
@@ -142,7 +142,7 @@ func TestSegments(t *testing.T) {
 }
 
 func TestSegmentsBad(t *testing.T) {
-	sound := romtest.Segments(romtest.Segment{Kind: "CODE", Data: []byte("abc"), Memory: 3})
+	sound := romtest.Segments(0xe0000, romtest.Segment{Kind: "CODE", Data: []byte("abc"), Memory: 3})
 	for _, c := range []struct {
 		name   string
 		damage func([]byte) []byte

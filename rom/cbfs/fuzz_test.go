@@ -19,7 +19,7 @@ func FuzzRead(f *testing.F) {
 		romtest.File{Name: "b", Data: packed(f, 2, code[:200]), Attributes: romtest.Compression(2, 200)},
 		romtest.File{Name: "c", Data: packed(f, 3, code[:200]), Attributes: romtest.Compression(3, 200)},
 		romtest.File{Name: "d", Type: 0x10, Data: make([]byte, 40)},
-		*payload(romtest.Segments(romtest.Segment{Kind: "CODE", Compression: 1, Data: packed(f, 1, code[:200]), Memory: 200}))))
+		*payload(romtest.Segments(0xe0000, romtest.Segment{Kind: "CODE", Compression: 1, Data: packed(f, 1, code[:200]), Memory: 200}))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bytes.NewReader(data)
 		if _, _, _, err := cbfs.MasterHeader(r, int64(len(data))); err != nil {

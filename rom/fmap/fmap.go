@@ -59,7 +59,7 @@ var signaturePattern = regexp.MustCompile(regexp.QuoteMeta(signature))
 // the error says what is wrong with the last.
 func Find(r io.ReaderAt, size int64) (*Map, error) {
 	var last error
-	for hit, err := range scan.All(r, size, signaturePattern, len(signature)) {
+	for hit, err := range scan.All(io.NewSectionReader(r, 0, size), signaturePattern, len(signature)) {
 		if err != nil {
 			return nil, err
 		}

@@ -149,8 +149,8 @@ type Segment struct {
 	Memory      int
 }
 
-// Segments is the data of a payload (struct cbfs_payload_segment), ended by its entry.
-func Segments(parts ...Segment) []byte {
+// Segments is the data of a payload (struct cbfs_payload_segment), ended by the address of its entry.
+func Segments(entry uint64, parts ...Segment) []byte {
 	be := binary.BigEndian
 	var table, data []byte
 	row := func(kind string, s Segment, offset int) {
@@ -165,7 +165,7 @@ func Segments(parts ...Segment) []byte {
 		row(s.Kind, s, 28*(len(parts)+1)+len(data))
 		data = append(data, s.Data...)
 	}
-	row("ENTR", Segment{}, 0)
+	row("ENTR", Segment{Load: entry}, 0)
 	return append(table, data...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"testing/iotest"
 )
 
 func TestAll(t *testing.T) {
@@ -32,7 +33,7 @@ func TestAll(t *testing.T) {
 				copy(data[at:], "abbc")
 			}
 			var got []int64
-			for h, err := range All(bytes.NewReader(data), int64(len(data)), word, 4) {
+			for h, err := range All(bytes.NewReader(data), word, 4) {
 				if err != nil || string(h.Text) != "abbc" || string(h.Groups[0]) != "bb" {
 					t.Fatalf("%+v, %v", h, err)
 				}
@@ -45,13 +46,15 @@ func TestAll(t *testing.T) {
 	}
 }
 
-func TestShort(t *testing.T) {
-	for h, err := range All(bytes.NewReader(make([]byte, 10)), 11, regexp.MustCompile(`x`), 1) {
-		if !errors.Is(err, io.ErrUnexpectedEOF) {
+func TestBroken(t *testing.T) {
+	broken := io.MultiReader(bytes.NewReader(make([]byte, 10)), iotest.ErrReader(io.ErrClosedPipe))
+	for h, err := range All(broken, regexp.MustCompile(`x`), 1) {
+		if !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("got %+v, %v", h, err)
 		}
 	}
-	if _, ok, err := First(bytes.NewReader(make([]byte, 10)), 11, regexp.MustCompile(`x`), 1); ok || !errors.Is(err, io.ErrUnexpectedEOF) {
+	broken = iotest.ErrReader(io.ErrClosedPipe)
+	if _, ok, err := First(broken, regexp.MustCompile(`x`), 1); ok || !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %t, %v", ok, err)
 	}
 }

@@ -47,7 +47,7 @@ var signature = regexp.MustCompile(`_FVH`)
 func Volumes(r io.ReaderAt, size int64) ([]Volume, error) {
 	var all []Volume
 	end := int64(0)
-	for hit, err := range scan.All(r, size, signature, 4) {
+	for hit, err := range scan.All(io.NewSectionReader(r, 0, size), signature, 4) {
 		if err != nil {
 			return nil, err
 		}
