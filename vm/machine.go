@@ -10,21 +10,23 @@ import (
 // Machine is all that a virtual machine is: a plain value. A Backend turns it into a command line or a domain
 // by a pure function; the record keeps it as it is.
 type Machine struct {
-	Name     string    `json:"name"`     // shown to people: 'build', 'smoke/q35'
-	Arch     string    `json:"arch"`     // x86_64 or i686
-	Type     string    `json:"type"`     // versioned machine type, e.g. pc-q35-6.2
-	CPU      string    `json:"cpu"`      // named CPU model, never host
-	CPUs     int       `json:"cpus"`     // count
-	Memory   int64     `json:"memory"`   // bytes, a multiple of 1 MiB
-	Clock    time.Time `json:"clock"`    // the RTC at power-on (UTC); from there it follows the virtual machine's clock
-	Accel    Accel     `json:"accel"`    // kvm or tcg, decided before: a Machine never says auto
-	Boot     Boot      `json:"boot"`     // a kernel or a ROM
-	Disks    []Disk    `json:"disks"`    // in the order in which the guest sees them
-	Ports    []string  `json:"ports"`    // virtio-serial ports by name; the host listens, QEMU connects
-	DebugCon bool      `json:"debugcon"` // capture the ISA debug console (port 0x402) as the log 'debugcon'
-	Entropy  bool      `json:"entropy"`  // a virtio-rng device
-	Screen   bool      `json:"screen"`   // a VGA display, which nobody sees until it is asked for (Screendumper)
-	OnReset  string    `json:"on_reset"` // 'exit' (-no-reboot) or '' (really reset)
+	Name     string    `json:"name"`            // shown to people: 'build', 'smoke/q35'
+	Arch     string    `json:"arch"`            // x86_64 or i686
+	Type     string    `json:"type"`            // versioned machine type, e.g. pc-q35-6.2
+	CPU      string    `json:"cpu"`             // named CPU model, never host
+	CPUs     int       `json:"cpus"`            // count
+	Memory   int64     `json:"memory"`          // bytes, a multiple of 1 MiB
+	Clock    time.Time `json:"clock"`           // the RTC at power-on (UTC); from there it follows the virtual machine's clock
+	Accel    Accel     `json:"accel"`           // kvm or tcg, decided before: a Machine never says auto
+	Boot     Boot      `json:"boot"`            // a kernel or a ROM
+	Disks    []Disk    `json:"disks"`           // in the order in which the guest sees them
+	Ports    []string  `json:"ports"`           // virtio-serial ports by name; the host listens, QEMU connects
+	DebugCon bool      `json:"debugcon"`        // capture the ISA debug console (port 0x402) as the log 'debugcon'
+	Input    bool      `json:"input,omitempty"` // the serial console takes input (Typist)
+	TPM      TPM       `json:"tpm,omitempty"`   // a fresh emulated TPM of that version; empty is none
+	Entropy  bool      `json:"entropy"`         // a virtio-rng device
+	Screen   bool      `json:"screen"`          // a VGA display, which nobody sees until it is asked for (Screendumper)
+	OnReset  string    `json:"on_reset"`        // 'exit' (-no-reboot) or '' (really reset)
 }
 
 // Boot is how the machine starts. At most one of Kernel and ROM is set; with neither, QEMU boots its own firmware.
@@ -32,7 +34,10 @@ type Boot struct {
 	Kernel  string `json:"kernel,omitempty"`  // path of a bzImage
 	Initrd  string `json:"initrd,omitempty"`  // path of an initramfs
 	Cmdline string `json:"cmdline,omitempty"` // of the kernel
-	ROM     string `json:"rom,omitempty"`     // path of a firmware image, given with -bios
+	ROM     string `json:"rom,omitempty"`     // path of a firmware image
+	// Vars is the path of a second flash chip, which the firmware writes to: then the ROM is no BIOS image (-bios) but the
+	// first chip, which cannot be written. UEFI keeps its variables so.
+	Vars string `json:"vars,omitempty"`
 }
 
 // Disk is a raw image file of this host. A writable one is mostly holes: they read as zeros, and a backend that copies
@@ -40,7 +45,7 @@ type Boot struct {
 type Disk struct {
 	Serial   string `json:"serial"` // at most 20 bytes; the guest finds the disk by it
 	Path     string `json:"path"`
-	Bus      string `json:"bus"` // virtio or ide
+	Bus      string `json:"bus"` // virtio, ide or usb
 	ReadOnly bool   `json:"read_only"`
 }
 
@@ -54,6 +59,15 @@ const (
 	TCG  Accel = "tcg"
 )
 
+// TPM is the version of a Trusted Platform Module.
+type TPM string
+
+// The versions of a TPM.
+const (
+	TPM12 TPM = "1.2"
+	TPM20 TPM = "2.0"
+)
+
 // The architectures, the buses, and what a reset may do.
 const (
 	X86_64 = "x86_64"
@@ -61,6 +75,7 @@ const (
 
 	BusVirtio = "virtio"
 	BusIDE    = "ide"
+	BusUSB    = "usb"
 
 	ExitOnReset = "exit"
 )
@@ -121,6 +136,8 @@ func (m Machine) validateCore() error {
 		return wrong("Clock", "%s: want a date from 1980 to 2079", m.Clock.UTC().Format(time.DateOnly))
 	case m.Accel != KVM && m.Accel != TCG:
 		return wrong("Accel", "%q: want kvm or tcg (auto is decided before)", m.Accel)
+	case m.TPM != "" && m.TPM != TPM12 && m.TPM != TPM20:
+		return wrong("TPM", "%q: want %s, %s or nothing", m.TPM, TPM12, TPM20)
 	case m.OnReset != "" && m.OnReset != ExitOnReset:
 		return wrong("OnReset", "%q: want 'exit' or nothing", m.OnReset)
 	}
@@ -136,6 +153,8 @@ func (m Machine) validateBoot() error {
 		return wrong("Boot.Initrd", "set without a kernel")
 	case b.Kernel == "" && b.Cmdline != "":
 		return wrong("Boot.Cmdline", "set without a kernel")
+	case b.ROM == "" && b.Vars != "":
+		return wrong("Boot.Vars", "set without a ROM")
 	case strings.ContainsAny(b.Cmdline, "\n\x00"):
 		return wrong("Boot.Cmdline", "holds a line break or NUL")
 	}
@@ -156,8 +175,8 @@ func (m Machine) validateDisks() error {
 		switch {
 		case d.Path == "":
 			return wrong(field("Path"), "empty")
-		case d.Bus != BusVirtio && d.Bus != BusIDE:
-			return wrong(field("Bus"), "%q: want virtio or ide", d.Bus)
+		case d.Bus != BusVirtio && d.Bus != BusIDE && d.Bus != BusUSB:
+			return wrong(field("Bus"), "%q: want virtio, ide or usb", d.Bus)
 		case d.Bus == BusIDE && d.ReadOnly:
 			return wrong(field("ReadOnly"), "an IDE disk cannot be read-only: hand in a copy, or use virtio")
 		}

@@ -10,7 +10,7 @@ import (
 // *fault.Error of kind Host and names the file's part in the machine.
 func Readable(m Machine) error {
 	type file struct{ what, path string }
-	files := []file{{"kernel", m.Boot.Kernel}, {"initramfs", m.Boot.Initrd}, {"ROM", m.Boot.ROM}}
+	files := []file{{"kernel", m.Boot.Kernel}, {"initramfs", m.Boot.Initrd}, {"ROM", m.Boot.ROM}, {"variables", m.Boot.Vars}}
 	for _, d := range m.Disks {
 		files = append(files, file{"disk " + d.Serial, d.Path})
 	}

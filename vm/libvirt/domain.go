@@ -47,6 +47,7 @@ type quantity struct {
 type osXML struct {
 	Type    osType  `xml:"type"`
 	Loader  *loader `xml:"loader"`
+	NVRAM   string  `xml:"nvram,omitempty"`
 	Kernel  string  `xml:"kernel,omitempty"`
 	Initrd  string  `xml:"initrd,omitempty"`
 	Cmdline string  `xml:"cmdline,omitempty"`

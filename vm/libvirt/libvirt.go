@@ -167,6 +167,7 @@ func (g *guest) define(ctx context.Context, b *Backend, m vm.Machine) error {
 		to         *string
 	}{
 		{"kernel", m.Boot.Kernel, &place.Kernel}, {"initrd", m.Boot.Initrd, &place.Initrd}, {"rom", m.Boot.ROM, &place.ROM},
+		{"vars", m.Boot.Vars, &place.Vars},
 	} {
 		if f.from == "" {
 			continue

@@ -100,6 +100,9 @@ func (b *Backend) Preflight(ctx context.Context, m vm.Machine) error {
 	if err := m.Validate(); err != nil {
 		return fault.New(fault.Usage, "preflight "+m.Name, "%w", err)
 	}
+	if err := offered(m); err != nil {
+		return fault.New(fault.Usage, "preflight "+m.Name, "%w", err).WithRemedy("use --backend qemu")
+	}
 	l, err := b.link(ctx)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -15,6 +16,7 @@ type Place struct {
 	Kernel string   // path of the volume; so are the next ones
 	Initrd string   //
 	ROM    string   //
+	Vars   string   //
 	Disks  []string // in the order of the machine's disks
 }
 
@@ -23,6 +25,9 @@ type Place struct {
 // docs/libvirt.md lists what differs.
 func DomainXML(m vm.Machine, p Place) (string, error) {
 	if err := m.Validate(); err != nil {
+		return "", err
+	}
+	if err := offered(m); err != nil {
 		return "", err
 	}
 	if len(p.Disks) != len(m.Disks) {
@@ -43,7 +48,10 @@ func DomainXML(m vm.Machine, p Place) (string, error) {
 	if m.Accel == vm.KVM {
 		d.Type = "kvm"
 	}
-	if p.ROM != "" {
+	switch {
+	case p.Vars != "":
+		d.OS.Loader, d.OS.NVRAM = &loader{"yes", "pflash", p.ROM}, p.Vars
+	case p.ROM != "":
 		d.OS.Loader = &loader{"yes", "rom", p.ROM}
 	}
 	if m.OnReset == vm.ExitOnReset {
@@ -66,6 +74,22 @@ func DomainXML(m vm.Machine, p Place) (string, error) {
 		return "", fmt.Errorf("domain: %w", err)
 	}
 	return emptyElement.ReplaceAllString(string(text), "<$1$2/>") + "\n", nil
+}
+
+// offered says what of a machine this backend does not offer; nil: nothing.
+func offered(m vm.Machine) error {
+	switch {
+	case m.TPM != "":
+		return errors.New("machine.TPM: this backend offers no TPM: what was measured could not be read from a TPM that libvirt started")
+	case m.Input:
+		return errors.New("machine.Input: through this backend the serial console takes no input")
+	}
+	for i, d := range m.Disks {
+		if d.Bus == vm.BusUSB {
+			return fmt.Errorf("machine.Disks[%d].Bus: this backend offers no USB", i)
+		}
+	}
+	return nil
 }
 
 // emptyElement is how encoding/xml writes one; text and attributes hold no bare '>'.

@@ -28,6 +28,7 @@ func at(m vm.Machine) Place {
 		return "/pool/" + p.Name + "." + what
 	}
 	p.Kernel, p.Initrd, p.ROM = put(m.Boot.Kernel, "kernel"), put(m.Boot.Initrd, "initrd"), put(m.Boot.ROM, "rom")
+	p.Vars = put(m.Boot.Vars, "vars")
 	for _, d := range m.Disks {
 		p.Disks = append(p.Disks, put(d.Path, "disk-"+d.Serial))
 	}
@@ -125,4 +126,16 @@ func TestDomainXMLRefuses(t *testing.T) {
 func fieldIs(err error, field string) bool {
 	e, ok := errors.AsType[*vm.FieldError](err)
 	return ok && e.Field == field
+}
+
+// What only vm/qemu offers is refused before anything is started, with what it was.
+func TestDomainXMLKnowsItsLimits(t *testing.T) {
+	want := map[string]string{
+		"smoke-tpm2": "machine.TPM", "smoke-tpm12": "machine.TPM", "smoke-input": "machine.Input", "smoke-usb": "machine.Disks[0].Bus",
+	}
+	for name, m := range vmtest.QEMUMachines() {
+		if _, err := DomainXML(m, at(m)); err == nil || !strings.Contains(err.Error(), want[name]) {
+			t.Errorf("%s: error %v, want one that names %q", name, err, want[name])
+		}
+	}
 }

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,8 @@ const (
 	eventsLog   = "events.log"
 	cmdlineFile = "cmdline"
 	qmpSocket   = "qmp.sock"
+	inputSocket = "console.sock"
+	tpmSocket   = "tpm.sock"
 )
 
 // portSocket names the socket of a port by its place, so that a port's name cannot be too long for a socket.
@@ -53,7 +56,10 @@ func Args(m vm.Machine, mode Mode) ([]string, error) {
 }
 
 // args collects flags in order.
-type args struct{ list []string }
+type args struct {
+	list    []string
+	machine int // where -machine has its value
+}
 
 func (a *args) flag(name string, value ...string) { a.list = append(append(a.list, name), value...) }
 
@@ -71,6 +77,7 @@ func (a *args) core(m vm.Machine) {
 	a.flag("-display", "none")
 	a.flag("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 	a.flag("-machine", m.Type)
+	a.machine = len(a.list) - 1
 	if m.Accel == vm.TCG {
 		a.flag("-accel", "tcg,thread=multi")
 	} else {
@@ -84,7 +91,11 @@ func (a *args) core(m vm.Machine) {
 }
 
 func (a *args) boot(b vm.Boot) {
-	if b.ROM != "" {
+	switch {
+	case b.Vars != "":
+		a.flash(0, b.ROM, true)
+		a.flash(1, b.Vars, false)
+	case b.ROM != "":
 		a.flag("-bios", b.ROM)
 	}
 	if b.Kernel != "" {
@@ -96,6 +107,16 @@ func (a *args) boot(b vm.Boot) {
 	if b.Cmdline != "" {
 		a.flag("-append", b.Cmdline)
 	}
+}
+
+// flash is one of the PC's two flash chips, which end where memory below 4 GiB ends (hw/i386/pc_sysfw.c in QEMU's tree).
+func (a *args) flash(unit int, path string, readOnly bool) {
+	node := "flash" + strconv.Itoa(unit)
+	a.flag("-blockdev", strings.Join([]string{
+		"driver=raw", "node-name=" + node, "read-only=" + onOff(readOnly), "cache.no-flush=on",
+		"file.driver=file", "file.filename=" + escape(path), "file.cache.no-flush=on",
+	}, ","))
+	a.list[a.machine] += fmt.Sprintf(",pflash%d=%s", unit, node)
 }
 
 // disks attaches raw images. No disk of a run outlives it, so nothing is ever flushed to the host's disk
@@ -114,10 +135,22 @@ func (a *args) disks(disks []vm.Disk) {
 		}
 		a.flag("-blockdev", strings.Join(opts, ","))
 		driver := "virtio-blk-pci"
-		if d.Bus == vm.BusIDE {
+		switch d.Bus {
+		case vm.BusIDE:
 			driver = "ide-hd" // on the first free place of the machine's own controller: PIIX on pc, AHCI on q35
+		case vm.BusUSB:
+			driver = "usb-storage"
+			a.usb()
 		}
 		a.device(driver, "drive="+node, "serial="+d.Serial)
+	}
+}
+
+// usb gives the machine the USB controller that all firmware knows, once.
+func (a *args) usb() {
+	const xhci = "qemu-xhci"
+	if !slices.Contains(a.list, xhci) {
+		a.device(xhci)
 	}
 }
 
@@ -125,8 +158,11 @@ func (a *args) disks(disks []vm.Disk) {
 // asked.
 func (a *args) consoles(m vm.Machine, mode Mode) {
 	console := "file,id=console,path=" + consoleLog
-	if mode == ByHand {
+	switch {
+	case mode == ByHand:
 		console = "stdio,id=console,signal=on"
+	case m.Input:
+		console = "socket,id=console,path=" + inputSocket + server(mode) + ",logfile=" + consoleLog
 	}
 	a.flag("-chardev", console)
 	a.device("isa-serial", "chardev=console", "index=0")
@@ -160,6 +196,13 @@ func (a *args) others(m vm.Machine) {
 	if m.Entropy {
 		a.flag("-object", "rng-random,id=entropy,filename=/dev/urandom")
 		a.device("virtio-rng-pci", "rng=entropy")
+	}
+	// The interface of nearly all PCs' TPMs, at its fixed address (TIS, TCG PC Client Platform TPM Profile). By hand, swtpm
+	// must listen there before: see vm/tpm.
+	if m.TPM != "" {
+		a.flag("-chardev", "socket,id=tpm,path="+tpmSocket)
+		a.flag("-tpmdev", "emulator,id=tpm0,chardev=tpm")
+		a.device("tpm-tis", "tpmdev=tpm0")
 	}
 	// -display none shows it to nobody, but QEMU draws it all the same when screendump asks (qapi/ui.json).
 	if m.Screen {

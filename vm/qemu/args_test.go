@@ -3,6 +3,7 @@ package qemu
 import (
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +19,15 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+// machines are all that there are.
+func machines() map[string]vm.Machine {
+	all := vmtest.Machines()
+	maps.Copy(all, vmtest.QEMUMachines())
+	return all
+}
+
 func TestArgsGolden(t *testing.T) {
-	for name, m := range vmtest.Machines() {
+	for name, m := range machines() {
 		for mode, suffix := range map[Mode]string{Run: "", ByHand: "-by-hand"} {
 			t.Run(name+suffix, func(t *testing.T) {
 				got, err := Args(m, mode)
@@ -34,7 +42,7 @@ func TestArgsGolden(t *testing.T) {
 
 // A machine that goes on from a state is the one that was saved: nothing but the last flag differs.
 func TestArgsIncoming(t *testing.T) {
-	for name, m := range vmtest.Machines() {
+	for name, m := range machines() {
 		run, err := Args(m, Run)
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +94,7 @@ func golden(t *testing.T, path, got string) {
 
 // The seal rests on these: no machine, whatever else it has, may come without them.
 func TestArgsSeal(t *testing.T) {
-	for name, m := range vmtest.Machines() {
+	for name, m := range machines() {
 		args, err := Args(m, Run)
 		if err != nil {
 			t.Fatal(err)

@@ -35,6 +35,7 @@ type guest struct {
 	process *supervise.Process
 	monitor *monitor
 	ports   map[string]*port
+	input   *input // of the serial console; nil: it takes none
 
 	mu     sync.Mutex
 	seen   []vm.Event
@@ -62,6 +63,9 @@ var (
 	_ vm.DiskReader   = (*guest)(nil)
 	_ vm.Prober       = (*guest)(nil)
 	_ vm.Screendumper = (*guest)(nil)
+	_ vm.Typist       = (*guest)(nil)
+	_ vm.Keyboard     = (*guest)(nil)
+	_ vm.Buttons      = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.
@@ -162,6 +166,7 @@ func (g *guest) reap() {
 	for _, p := range g.ports {
 		p.close()
 	}
+	g.input.close()
 	g.folder.Close()
 	g.sweep()
 	close(g.gone)
@@ -169,7 +174,9 @@ func (g *guest) reap() {
 
 // sweep removes the sockets, and makes the folder what it was.
 func (g *guest) sweep() {
-	_ = os.Remove(filepath.Join(g.dir, qmpSocket))
+	for _, name := range []string{qmpSocket, inputSocket, tpmSocket} {
+		_ = os.Remove(filepath.Join(g.dir, name))
+	}
 	for i := range len(g.ports) {
 		_ = os.Remove(filepath.Join(g.dir, portSocket(i)))
 	}
@@ -189,6 +196,7 @@ func (g *guest) abort() {
 	for _, p := range g.ports {
 		p.close()
 	}
+	g.input.close()
 	if g.folder != nil {
 		g.folder.Close()
 	}

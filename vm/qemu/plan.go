@@ -110,6 +110,9 @@ func plan(m vm.Machine, q parts, dir string, files []confine.File) confine.Plan 
 			add(path, confine.Read)
 		}
 	}
+	if m.Boot.Vars != "" && files == nil {
+		add(m.Boot.Vars, confine.Write)
+	}
 	for _, d := range m.Disks {
 		switch {
 		case files != nil: // it has no need to open them
@@ -133,17 +136,28 @@ func handOver(m vm.Machine) (vm.Machine, []confine.File, []string) {
 		files = append(files, f)
 		return confine.FirstFile + len(files) - 1
 	}
-	for _, path := range []*string{&m.Boot.Kernel, &m.Boot.Initrd, &m.Boot.ROM} {
+	sets := 0
+	set := func(path *string, write bool) {
+		sets++
+		flags = append(flags, "-add-fd", fmt.Sprintf("fd=%d,set=%d", give(confine.File{Path: *path, Write: write}), sets))
+		*path = fmt.Sprintf("/dev/fdset/%d", sets)
+	}
+	loaded := []*string{&m.Boot.Kernel, &m.Boot.Initrd, &m.Boot.ROM}
+	if m.Boot.Vars != "" { // flash chips are block devices
+		loaded = loaded[:2]
+	}
+	for _, path := range loaded {
 		if *path != "" {
 			*path = fmt.Sprintf("/proc/self/fd/%d", give(confine.File{Path: *path, Copy: true}))
 		}
 	}
 	m.Disks = append([]vm.Disk(nil), m.Disks...)
 	for i := range m.Disks {
-		d := &m.Disks[i]
-		fd := give(confine.File{Path: d.Path, Write: !d.ReadOnly})
-		flags = append(flags, "-add-fd", fmt.Sprintf("fd=%d,set=%d", fd, i+1))
-		d.Path = fmt.Sprintf("/dev/fdset/%d", i+1)
+		set(&m.Disks[i].Path, !m.Disks[i].ReadOnly)
+	}
+	if m.Boot.Vars != "" {
+		set(&m.Boot.ROM, false)
+		set(&m.Boot.Vars, true)
 	}
 	return m, files, flags
 }

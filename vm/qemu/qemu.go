@@ -127,7 +127,7 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 // absolute makes all paths of m absolute: QEMU runs in another folder.
 func absolute(m vm.Machine) (vm.Machine, error) {
 	m.Disks = append([]vm.Disk(nil), m.Disks...)
-	paths := []*string{&m.Boot.Kernel, &m.Boot.Initrd, &m.Boot.ROM}
+	paths := []*string{&m.Boot.Kernel, &m.Boot.Initrd, &m.Boot.ROM, &m.Boot.Vars}
 	for i := range m.Disks {
 		paths = append(paths, &m.Disks[i].Path)
 	}
@@ -166,6 +166,11 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 			return fmt.Errorf("port %s: %w", name, err)
 		}
 		g.ports[name] = p
+	}
+	if m.Input {
+		if g.input, err = listenInput(ctx, g.socket(inputSocket)); err != nil {
+			return fmt.Errorf("console input: %w", err)
+		}
 	}
 	return nil
 }

@@ -38,9 +38,24 @@ func Machines() map[string]vm.Machine {
 	virtio.Disks = []vm.Disk{{Serial: "belljar-test", Path: "/r/test.img", Bus: vm.BusVirtio}}
 	pcVirtio := pc
 	pcVirtio.Disks = virtio.Disks
+	flash := smoke
+	flash.Name, flash.Boot, flash.Disks = "smoke/uefi", vm.Boot{ROM: "/r/code.fd", Vars: "/r/vars, 1.fd"}, nil
 	return map[string]vm.Machine{
+		"smoke-flash":  flash,
 		"build-x86_64": build, "build-i686": i686, "configure": configure, "ports": ports,
 		"smoke-q35": smoke, "smoke-pc": pc, "smoke-q35-virtio": virtio, "smoke-pc-virtio": pcVirtio,
 		"kvm-proof": vm.ProbeMachine(build, "/s/vmlinuz", "/s/proof"),
 	}
+}
+
+// QEMUMachines are machines that only vm/qemu offers.
+func QEMUMachines() map[string]vm.Machine {
+	m := Machines()["smoke-q35"]
+	m.Disks, m.DebugCon = nil, false
+	tpm, tpm12, input, usb := m, m, m, m
+	tpm.TPM, tpm12.TPM, input.Input = vm.TPM20, vm.TPM12, true
+	usb.Disks = []vm.Disk{
+		{Serial: "stick1", Path: "/r/1.img", Bus: vm.BusUSB, ReadOnly: true}, {Serial: "stick2", Path: "/r/2.img", Bus: vm.BusUSB},
+	}
+	return map[string]vm.Machine{"smoke-tpm2": tpm, "smoke-tpm12": tpm12, "smoke-input": input, "smoke-usb": usb}
 }

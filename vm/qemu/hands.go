@@ -1,0 +1,124 @@
+package qemu
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
+)
+
+// input is the serial console's socket. QEMU writes the log itself, so that nothing is lost between the two.
+type input struct {
+	port *port
+	conn chan net.Conn // holds the connection while nobody writes; closed without one
+}
+
+// listenInput binds the socket before QEMU starts, and swallows what comes out of it: the log has that too.
+func listenInput(ctx context.Context, path string) (*input, error) {
+	p, err := listen(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	i := &input{port: p, conn: make(chan net.Conn, 1)}
+	go func() {
+		c, ok := <-p.conn
+		if !ok {
+			close(i.conn)
+			return
+		}
+		i.conn <- c
+		_, _ = io.Copy(io.Discard, c) // until QEMU is gone, or close
+		c.Close()
+	}()
+	return i, nil
+}
+
+// close ends the wait for QEMU; QEMU's own end ends the rest.
+func (i *input) close() {
+	if i != nil {
+		i.port.listener.Close()
+	}
+}
+
+// typeLimit is how long a guest may take to read what is typed: a firmware that boots does not look for keys.
+const typeLimit = 30 * time.Second
+
+// Type sends bytes to the first serial port.
+func (g *guest) Type(ctx context.Context, text []byte) error {
+	op := "type on the console of " + g.name
+	if g.input == nil {
+		return fault.New(fault.Usage, op, "its serial console takes no input")
+	}
+	select {
+	case c, ok := <-g.input.conn:
+		if !ok {
+			break
+		}
+		defer func() { g.input.conn <- c }()
+		stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Now()) })
+		defer stop()
+		_ = c.SetWriteDeadline(time.Now().Add(typeLimit))
+		_, err := c.Write(text)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case g.isGone():
+		default:
+			return fault.New(fault.Guest, op, "%w", err)
+		}
+	case <-g.gone:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+}
+
+// Press presses keys one after another (QMP send-key). Between two keys stands the time that QEMU holds one down, 100 ms.
+func (g *guest) Press(ctx context.Context, keys ...string) error {
+	type value struct {
+		Type string `json:"type"`
+		Data string `json:"data"`
+	}
+	for _, key := range keys {
+		var held []value
+		for _, name := range strings.Split(key, "-") {
+			held = append(held, value{"qcode", name})
+		}
+		if err := g.monitor.ask(commandLimit, "send-key", map[string]any{"keys": held}, nil); err != nil {
+			return fault.New(fault.Host, "press "+key, "%w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(120 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Command runs one of the monitor's commands that a person may give.
+func (g *guest) Command(_ context.Context, name string) error {
+	if _, ok := vm.MonitorCommands[name]; !ok {
+		return fault.New(fault.Usage, "monitor command", "%q is none of %s", name, strings.Join(monitorCommands(), ", "))
+	}
+	if err := g.monitor.do(commandLimit, name); err != nil {
+		return fault.New(fault.Host, "monitor command "+name, "%w", err)
+	}
+	return nil
+}
+
+func monitorCommands() []string {
+	var names []string
+	for name := range vm.MonitorCommands {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
