@@ -1,6 +1,9 @@
 package vm
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // What a person at the machine could do. Backends differ in it, so a Guest is each of these only perhaps.
 
@@ -48,3 +51,7 @@ type Extension struct {
 	Bank   string `json:"bank"`
 	Digest []byte `json:"digest"`
 }
+
+// ErrTPMNotStarted says that nothing in the machine has started its TPM (TPM_Startup, TPM2_Startup): firmware that
+// measures does that first.
+var ErrTPMNotStarted = errors.New("the firmware has not started the TPM")

@@ -16,6 +16,7 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/supervise"
+	"github.com/belljar/belljar/vm/tpm"
 )
 
 // guest is a running QEMU.
@@ -35,7 +36,8 @@ type guest struct {
 	process *supervise.Process
 	monitor *monitor
 	ports   map[string]*port
-	input   *input // of the serial console; nil: it takes none
+	input   *input   // of the serial console; nil: it takes none
+	tpm     *tpm.TPM // nil: it has none
 
 	mu     sync.Mutex
 	seen   []vm.Event
@@ -66,6 +68,7 @@ var (
 	_ vm.Typist       = (*guest)(nil)
 	_ vm.Keyboard     = (*guest)(nil)
 	_ vm.Buttons      = (*guest)(nil)
+	_ vm.Measured     = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.
@@ -197,6 +200,7 @@ func (g *guest) abort() {
 		p.close()
 	}
 	g.input.close()
+	g.tpm.Close()
 	if g.folder != nil {
 		g.folder.Close()
 	}
@@ -295,6 +299,7 @@ func (g *guest) Wait() error {
 // for the grace period. Ended tells which of them it took.
 func (g *guest) Close() error {
 	g.closed.Do(func() {
+		defer g.closeTPM()
 		for _, step := range []struct {
 			how vm.Ended
 			ask string

@@ -11,6 +11,7 @@ import (
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
+	"github.com/belljar/belljar/vm/tpm"
 )
 
 // offer is what a QEMU says of itself.
@@ -48,6 +49,11 @@ func (b *Backend) Preflight(ctx context.Context, m vm.Machine) error {
 	}
 	if err := o.has(m); err != nil {
 		return err
+	}
+	if m.TPM != "" {
+		if _, err := tpm.Find(); err != nil {
+			return err
+		}
 	}
 	if m.Accel == vm.KVM {
 		if reason, remedy := vm.KVMAccess(); reason != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/supervise"
+	"github.com/belljar/belljar/vm/tpm"
 )
 
 // Backend runs machines as QEMU processes. The zero value is ready for use.
@@ -112,6 +113,9 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 	}
 	argv = append(argv, g.confined.flags...)
 	if err := g.prepare(ctx, m, binary, argv); err != nil {
+		if fault.KindOf(err) != fault.Unknown || ctx.Err() != nil {
+			return nil, err
+		}
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
 	if err := g.run(ctx, binary, argv); err != nil {
@@ -121,6 +125,9 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 		return nil, err
 	}
 	context.AfterFunc(ctx, g.cancelled(ctx))
+	if g.tpm != nil {
+		go g.guardTPM()
+	}
 	return g, nil
 }
 
@@ -170,6 +177,11 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 	if m.Input {
 		if g.input, err = listenInput(ctx, g.socket(inputSocket)); err != nil {
 			return fmt.Errorf("console input: %w", err)
+		}
+	}
+	if m.TPM != "" {
+		if g.tpm, err = tpm.Start(ctx, m.TPM, g.dir, g.socket(tpmSocket)); err != nil {
+			return err
 		}
 	}
 	return nil
