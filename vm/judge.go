@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -77,8 +78,11 @@ func Judge(name string, end Ending) (verdict error, known bool) {
 	return nil, false
 }
 
+// ErrPanicked is the cause of the fault of a machine whose kernel told QEMU that it panicked.
+var ErrPanicked = errors.New("the guest's kernel panicked")
+
 func panicked(name string) *fault.Error {
-	return fault.New(fault.Guest, "run "+name, "the guest's kernel panicked")
+	return fault.New(fault.Guest, "run "+name, "%w", ErrPanicked)
 }
 
 // Halted leaves of QEMU's run states (qapi/run-state.json, RunState) those in which a machine that should run does not.

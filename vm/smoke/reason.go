@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/belljar/belljar/fault"
+	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/console"
 )
 
@@ -21,36 +22,72 @@ type story struct {
 	end   error  // what the guest's Wait said, where the machine ended before the test did
 }
 
+// passed says whether every step was done, and the machine did not fall over afterwards.
+func (s story) passed() bool { return s.broke == nil && fault.KindOf(s.end) != fault.Guest }
+
 // tell gives the verdict. The error is for what is no verdict: the host could not read its own log.
 func (s story) tell() (pass bool, reason string, err error) {
-	if s.broke == nil {
-		return true, fmt.Sprintf("%s came within %s", expected(len(s.test.Expect)), seconds(s.saw.Took)), nil
-	}
-	if errors.Is(s.broke, errFlood) {
+	switch {
+	case s.passed():
+		return true, fmt.Sprintf("%s came within %s", s.expected(), seconds(s.saw.Took)), nil
+	case s.broke == nil:
+		return false, fmt.Sprintf("%s came, and then %s", s.expected(), s.how()), nil
+	case errors.Is(s.broke, errFlood):
 		return false, fmt.Sprintf("the console printed more than %d MiB in %s, last %s; %s",
 			loudest>>20, seconds(s.saw.Took), s.last(), s.missing()), nil
 	}
 	broke, ok := errors.AsType[*console.Error](s.broke)
 	if !ok {
+		if fault.KindOf(s.broke) != fault.Unknown {
+			return false, "", s.broke
+		}
 		return false, "", fault.New(fault.Host, "watch the console", "%w", s.broke)
 	}
 	switch broke.Cause {
 	case console.Forbidden:
-		return false, fmt.Sprintf("the console says %s, which this test forbids (pattern %s)",
-			quote(broke.Line), quote(broke.Pattern)), nil
+		return false, fmt.Sprintf("the console says %s, which this test forbids (pattern %s)%s",
+			quote(broke.Line), quote(broke.Pattern), s.tooLate()), nil
 	case console.Silent:
 		return false, s.silent(broke.After), nil
 	case console.TooLate:
 		return false, s.late(), nil
+	case console.StepLate:
+		return false, fmt.Sprintf("%s passed while the machine was still running, last %s; %s",
+			seconds(broke.After), orNothing(s.last()), s.missing()), nil
+	case console.ResetLoop:
+		return false, fmt.Sprintf("the machine reset itself once more than the test lets it (%d), last %s; %s",
+			s.test.reboots(), orNothing(s.last()), s.missing()), nil
+	case console.Different:
+		return false, broke.Line, nil
 	}
 	return false, s.ended(), nil
 }
 
-func expected(n int) string {
-	if n == 1 {
-		return "the one expected line"
+// expected counts the steps; one that only expects lines says so.
+func (s story) expected() string {
+	n, what := len(s.test.all()), "expected line"
+	if s.test.some(func(step Step) bool { return step.Expect == "" && step.Text == "" }) {
+		what = "step"
 	}
-	return fmt.Sprintf("all %d expected lines", n)
+	if n == 1 {
+		return "the one " + what
+	}
+	return fmt.Sprintf("all %d %ss", n, what)
+}
+
+// tooLate says that what went wrong did so after all had gone well.
+func (s story) tooLate() string {
+	if len(s.saw.Matches) == len(s.test.all()) {
+		return ", after all that it expects had come"
+	}
+	return ""
+}
+
+func orNothing(last string) string {
+	if last == "" {
+		return "nothing"
+	}
+	return last
 }
 
 func (s story) silent(after time.Duration) string {
@@ -80,16 +117,22 @@ func (s story) late() string {
 		seconds(s.test.Pace.Of(s.test.Timeout)), s.last(), s.missing())
 }
 
-// ended tells apart the three ways in which a machine goes away: QEMU's exit code is 0 in the first two.
+// ended says how and when the machine went away before its test was done.
 func (s story) ended() string {
-	how := "QEMU died"
+	return fmt.Sprintf("%s %s after power-on%s; %s", s.how(), seconds(s.saw.Took), s.after(), s.missing())
+}
+
+// how tells apart the ways in which a machine goes away: QEMU's exit code is 0 in the first and the last.
+func (s story) how() string {
 	switch {
 	case s.end == nil:
-		how = "the machine powered itself off"
+		return "the machine powered itself off"
+	case errors.Is(s.end, vm.ErrPanicked):
+		return "the kernel that it booted panicked"
 	case fault.KindOf(s.end) == fault.Guest:
-		how = "the machine reset itself"
+		return "the machine reset itself"
 	}
-	return fmt.Sprintf("%s %s after power-on%s; %s", how, seconds(s.saw.Took), s.after(), s.missing())
+	return "QEMU died"
 }
 
 func (s story) after() string {
@@ -110,8 +153,17 @@ func (s story) last() string {
 }
 
 func (s story) missing() string {
-	met := min(len(s.saw.Matches), len(s.test.Expect)-1)
-	return fmt.Sprintf("expectation %d of %d never came: %s", met+1, len(s.test.Expect), quote(s.test.Expect[met]))
+	all := s.test.all()
+	met := min(len(s.saw.Matches), len(all)-1)
+	step, kind := all[met], "step"
+	if step.Expect != "" || step.Text != "" {
+		kind = "expectation"
+	}
+	text := fmt.Sprintf("%s %d of %d never came: %s", kind, met+1, len(all), quote(step.String()))
+	if step.Note != "" {
+		text += " (" + step.Note + ")"
+	}
+	return text
 }
 
 // quote keeps a line short enough for a sentence.

@@ -14,12 +14,14 @@ import (
 
 const (
 	romUnit  = 64 << 10 // QEMU's -bios takes whole multiples of it (hw/i386/x86.c, x86_bios_rom_init)
+	sector   = 4 << 10  // its flash chips likewise (hw/i386/pc_sysfw.c)
 	romLimit = 16 << 20 // below it the PC's interrupt controllers have their registers (local APIC: 0xfee00000)
 )
 
 // takeROM copies the ROM into the run's folder while it hashes it: the bytes that are judged are those that boot,
-// whatever becomes of the file in the meantime. The string says why the ROM cannot be booted at all.
-func takeROM(from, to string) (rom ROM, unfit string, err error) {
+// whatever becomes of the file in the meantime. The string says why the ROM cannot be booted at all; flash is for one that
+// is not given as -bios.
+func takeROM(from, to string, flash bool) (rom ROM, unfit string, err error) {
 	rom.Path = from
 	src, err := os.Open(from)
 	if err != nil {
@@ -35,7 +37,7 @@ func takeROM(from, to string) (rom ROM, unfit string, err error) {
 	}
 	sum := sha256.Sum256(data)
 	rom.Size, rom.SHA256 = int64(len(data)), hex.EncodeToString(sum[:])
-	if unfit = inspect(data, filepath.Base(from)); unfit != "" {
+	if unfit = inspect(data, filepath.Base(from), flash); unfit != "" {
 		return rom, unfit, nil
 	}
 	rom.Hint = hint(data)
@@ -59,7 +61,7 @@ func tooLarge(rom ROM, rest io.Reader, head []byte) (ROM, string, error) {
 }
 
 // inspect says why no machine could start from data; empty if one might.
-func inspect(data []byte, name string) string {
+func inspect(data []byte, name string, flash bool) string {
 	switch {
 	case len(data) == 0:
 		return fmt.Sprintf("the ROM %s is empty", name)
@@ -67,6 +69,9 @@ func inspect(data []byte, name string) string {
 		return fmt.Sprintf("the ROM %s is all 0xff: %d bytes of erased flash, and no code", name, len(data))
 	case filledWith(data, 0x00):
 		return fmt.Sprintf("the ROM %s is all zeros: %d bytes, and no code", name, len(data))
+	case flash && len(data)%sector == 0:
+	case flash:
+		return fmt.Sprintf("the ROM %s has %d bytes, which is no multiple of a flash chip's 4 KiB: it is cut short", name, len(data))
 	case len(data)%romUnit != 0:
 		return fmt.Sprintf("the ROM %s has %d bytes, which is no multiple of 64 KiB: it is cut short (%d bytes over "+
 			"%d blocks) or was never meant to be given to QEMU as -bios",

@@ -55,7 +55,7 @@ func TestTakeROM(t *testing.T) {
 	if err := os.WriteFile(from, rom, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, unfit, err := takeROM(from, to)
+	got, unfit, err := takeROM(from, to, false)
 	if err != nil || unfit != "" {
 		t.Fatal(unfit, err)
 	}
@@ -66,7 +66,7 @@ func TestTakeROM(t *testing.T) {
 	if copied, _ := os.ReadFile(to); !bytes.Equal(copied, rom) {
 		t.Error("the copy differs")
 	}
-	if _, _, err := takeROM(filepath.Join(dir, "absent"), to); fault.KindOf(err) != fault.Host {
+	if _, _, err := takeROM(filepath.Join(dir, "absent"), to, false); fault.KindOf(err) != fault.Host {
 		t.Errorf("absent file: %v, want a host fault", err)
 	}
 }
@@ -77,7 +77,7 @@ func TestTooLargeROMIsHashedWhole(t *testing.T) {
 	if err := os.WriteFile(path, rom, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, unfit, err := takeROM(path, path+".copy")
+	got, unfit, err := takeROM(path, path+".copy", false)
 	sum := sha256.Sum256(rom)
 	if err != nil || unfit == "" || got.Size != romLimit+romUnit || got.SHA256 != hex.EncodeToString(sum[:]) {
 		t.Errorf("%+v, %q, %v", got, unfit, err)
@@ -96,12 +96,12 @@ func FuzzInspect(f *testing.F) {
 		}
 		rom := bytes.Repeat([]byte{0xcc}, romUnit)
 		copy(rom[romUnit-len(end):], end)
-		if reason := inspect(rom, "x"); reason == "" {
+		if reason := inspect(rom, "x", false); reason == "" {
 			hint(rom)
 		} else if !filledWith(rom, 0xff) && !filledWith(rom, 0) {
 			t.Errorf("refused: %s", reason)
 		}
-		if len(end)%romUnit != 0 && inspect(end, "x") == "" {
+		if len(end)%romUnit != 0 && inspect(end, "x", false) == "" {
 			t.Errorf("%d bytes pass for a ROM", len(end))
 		}
 	})

@@ -2,6 +2,7 @@ package smoke
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/belljar/belljar/atomicfile"
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/console"
@@ -23,7 +25,8 @@ var clock = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
 // The error is for what is not the ROM's doing: the host's faults, a test that makes no sense, a cancelled context.
 func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, dir string) (*Verdict, error) {
 	t = t.withDefaults()
-	script, err := t.script()
+	on := &bench{dir: dir}
+	script, err := t.script(on)
 	if err != nil {
 		return nil, err
 	}
@@ -32,39 +35,119 @@ func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Te
 	}
 	started := time.Now()
 	v := &Verdict{Test: t.Name}
-	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"))
+	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"), t.Vars != "")
 	if err != nil {
 		return nil, err
 	}
 	if v.ROM = rom; unfit != "" {
-		v.Reason, v.Took = unfit, time.Since(started)
-		return v, nil
-	}
-	if v.Machine, err = machine(t, accel, dir); err != nil {
-		return nil, err
-	}
-	if err := boot(ctx, b, t, script, v, dir); err != nil {
-		return nil, fmt.Errorf("smoke test %s: %w", t.Name, err)
+		v.Reason = unfit
+	} else {
+		if v.Machine, err = machine(t, accel, dir); err != nil {
+			return nil, err
+		}
+		if err := boot(ctx, b, t, script, v, on); err != nil {
+			return nil, fmt.Errorf("smoke test %s: %w", t.Name, err)
+		}
 	}
 	v.Took = time.Since(started)
-	return v, nil
+	v.Steps = outcomes(t, v.Matches)
+	return v, v.write(dir)
 }
 
-// machine is the fresh PC that the ROM gets: one CPU, no network, and a reset that ends it.
+// verdictFile is the verdict in the machine's folder.
+const verdictFile = "verdict.json"
+
+func (v *Verdict) write(dir string) error {
+	v.File = filepath.Join(dir, verdictFile)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		err = atomicfile.Write(v.File, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fault.New(fault.Host, "write verdict", "%w", err)
+	}
+	return nil
+}
+
+// outcomes are all steps, with what came of those that were done.
+func outcomes(t Test, done []Match) []Outcome {
+	var all []Outcome
+	for i, s := range t.all() {
+		o := Outcome{Step: s.String(), Note: s.Note}
+		if i < len(done) {
+			o.Pass, o.Line, o.At = true, done[i].Line, done[i].At
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+// machine is the fresh PC that the ROM gets: one CPU, no network, and a reset that ends it unless the test waits for one.
 func machine(t Test, accel vm.Accel, dir string) (vm.Machine, error) {
 	m := vm.Machine{
 		Name: "smoke/" + flat(t.Name), Arch: vm.X86_64, Type: t.Machine, CPU: t.CPU, CPUs: 1, Memory: t.Memory,
 		Clock: clock, Accel: accel, Boot: vm.Boot{ROM: filepath.Join(dir, "rom.bin")},
-		DebugCon: t.Console == DebugCon, Screen: true, OnReset: vm.ExitOnReset,
+		DebugCon: t.reads(DebugCon), Screen: true, OnReset: vm.ExitOnReset, TPM: t.TPM,
+		Input: t.some(func(s Step) bool { return s.Send != "" }),
 	}
-	if t.Disk {
-		disk := filepath.Join(dir, "testdisk.img")
-		if err := writeTestDisk(disk); err != nil {
-			return m, fault.New(fault.Host, "write test disk", "%w", err)
+	if t.reboots() > 0 || t.some(func(s Step) bool { return s.QMP == "system_reset" }) {
+		m.OnReset = ""
+	}
+	if t.Vars != "" {
+		m.Boot.Vars = filepath.Join(dir, "vars.fd")
+		if err := copyFile("UEFI variables", t.Vars, m.Boot.Vars); err != nil {
+			return m, err
 		}
-		m.Disks = []vm.Disk{{Serial: "belljar-test", Path: disk, Bus: vm.BusIDE}}
 	}
-	return m, nil
+	return m, addDisks(&m, t, dir)
+}
+
+// addDisks attaches what the ROM may boot from. A hard disk is writable, for IDE knows no other: it is a copy.
+func addDisks(m *vm.Machine, t Test, dir string) error {
+	disk := filepath.Join(dir, "testdisk.img")
+	switch {
+	case t.Disk:
+		if err := writeTestDisk(disk); err != nil {
+			return fault.New(fault.Host, "write test disk", "%w", err)
+		}
+	case t.DiskFile != "":
+		disk = filepath.Join(dir, "disk.img")
+		if err := copyFile("disk", t.DiskFile, disk); err != nil {
+			return err
+		}
+	}
+	if t.Disk || t.DiskFile != "" {
+		m.Disks = append(m.Disks, vm.Disk{Serial: "belljar-test", Path: disk, Bus: vm.BusIDE})
+	}
+	if t.USBFile != "" {
+		if _, err := os.Stat(t.USBFile); err != nil {
+			return fault.New(fault.Input, "read USB stick", "%w", err)
+		}
+		m.Disks = append(m.Disks, vm.Disk{Serial: "belljar-usb", Path: t.USBFile, Bus: vm.BusUSB, ReadOnly: true})
+	}
+	return nil
+}
+
+// copyFile copies what a machine may write to: the file that was handed in stays as it is. The kernel does the copying,
+// and where the file system can, shares the blocks (copy_file_range(2)).
+func copyFile(what, from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return fault.New(fault.Input, "read "+what, "%w", err)
+	}
+	defer src.Close()
+	if info, err := src.Stat(); err != nil || !info.Mode().IsRegular() {
+		return fault.New(fault.Input, "read "+what, "%s is not a file", from)
+	}
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fault.New(fault.Host, "copy "+what, "%w", err)
+	}
+	_, err = io.Copy(dst, src)
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return fault.New(fault.Host, "copy "+what, "%w", err)
+	}
+	return nil
 }
 
 // flat makes a test's name fit for a machine's, in which QEMU's option syntax allows no comma and no equals sign.
@@ -77,26 +160,30 @@ func flat(name string) string {
 	}, name)
 }
 
-// boot runs the machine until its console decides, and closes it whatever happens.
-func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *Verdict, dir string) error {
+// boot runs the machine until its consoles decide, and closes it whatever happens.
+func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *Verdict, on *bench) error {
 	if err := b.Preflight(ctx, v.Machine); err != nil {
 		return err
 	}
-	g, err := b.Start(ctx, v.Machine, dir)
+	g, err := b.Start(ctx, v.Machine, on.dir)
 	if err != nil {
 		return err
 	}
 	defer g.Close()
+	on.guest = g
 	if e, ok := g.(vm.Explainer); ok {
 		v.CommandLine = e.CommandLine()
 	}
-	log, err := logOf(g, t.Console)
+	sources, err := t.sources(g)
 	if err != nil {
 		return err
 	}
 	s := story{test: t}
-	if err := s.watch(ctx, g, &limited{log, loudest}, script, v, dir); err != nil {
+	if err := s.watch(ctx, g, sources, script, v, on.dir); err != nil {
 		return err
+	}
+	if m, ok := g.(vm.Measured); ok {
+		v.Measured = m.Extensions()
 	}
 	if err := g.Close(); err != nil {
 		return fmt.Errorf("close the machine: %w", err)
@@ -111,12 +198,12 @@ func boot(ctx context.Context, b vm.Backend, t Test, script console.Script, v *V
 	return nil
 }
 
-// watch reads the console until it decides, and tells the host's faults from the ROM's: a QEMU that was stopped or killed,
-// or whose disk is full, says nothing of the ROM.
-func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script console.Script, v *Verdict, dir string) error {
+// watch reads the consoles until they decide, and tells the host's faults from the ROM's: a QEMU that was stopped or
+// killed, or whose disk is full, says nothing of the ROM.
+func (s *story) watch(ctx context.Context, g vm.Guest, sources []console.Source, script console.Script, v *Verdict, dir string) error {
 	guard, watched, stop := guarded(ctx, g, s.test)
 	defer stop()
-	s.saw, s.broke = console.Watch(watched, log, script)
+	s.saw, s.broke = console.Watch(watched, sources, script)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -126,16 +213,17 @@ func (s *story) watch(ctx context.Context, g vm.Guest, log io.ReadCloser, script
 	case held != nil: // it sleeps, and the console had nothing to say for as long
 		s.broke = &console.Error{Cause: console.Silent, After: s.test.Silence, Bytes: s.saw.Bytes}
 	}
-	if s.broke == nil {
-		return nil
-	}
-	s.doing = guard.Doing(ctx)
-	v.Progress, v.Screen = guard.Samples(), watch.Screen(g)
-	if e, ok := errors.AsType[*console.Error](s.broke); ok && e.Cause == console.Ended {
+	broke, verdict := errors.AsType[*console.Error](s.broke)
+	if s.saw.Ended && (s.broke == nil || verdict && broke.Cause != console.Forbidden) {
 		if s.end = g.Wait(); fault.KindOf(s.end) == fault.Host {
 			return guard.Explain(fault.New(fault.Host, v.Machine.Name, "%s: %w", s.ended(), s.end), dir)
 		}
 	}
+	if s.passed() {
+		return nil
+	}
+	s.doing = guard.Doing(ctx)
+	v.Progress, v.Screen = guard.Samples(), watch.Screen(g)
 	return nil
 }
 
@@ -157,19 +245,41 @@ func guarded(ctx context.Context, g vm.Guest, t Test) (guard *watch.Guard, watch
 	return guard, watched, func() { cancel(nil) }
 }
 
-// logOf is the log that the test reads.
+// sources are the logs that the test reads, its console first.
+func (t Test) sources(g vm.Guest) ([]console.Source, error) {
+	names := []string{t.Console}
+	for _, name := range []string{Serial, DebugCon, events} {
+		if name != t.Console && t.reads(name) {
+			names = append(names, name)
+		}
+	}
+	var all []console.Source
+	for _, name := range names {
+		r, err := logOf(g, name)
+		if err != nil {
+			for _, s := range all {
+				s.Reader.(io.Closer).Close() //nolint:forcetypeassert // logOf made it
+			}
+			return nil, err
+		}
+		all = append(all, console.Source{Name: name, Reader: &limited{r, loudest}, Aside: name == events})
+	}
+	return all, nil
+}
+
+// logOf is one of the logs.
 func logOf(g vm.Guest, name string) (io.ReadCloser, error) {
 	if name == Serial {
 		return g.Console(), nil
 	}
 	l, ok := g.(vm.Logger)
 	if !ok {
-		return nil, fault.New(fault.Usage, "read debug console", "this backend captures the serial console only").
+		return nil, fault.New(fault.Usage, "read "+name, "this backend captures the serial console only").
 			WithRemedy("say console: serial in the smoke test, or use the qemu backend")
 	}
 	r, err := l.Log(name)
 	if err != nil {
-		return nil, fmt.Errorf("read debug console: %w", err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return r, nil
 }

@@ -181,7 +181,7 @@ func TestShippedPatterns(t *testing.T) {
 		"SeaBIOS": SeaBIOSFailures, "coreboot": CorebootFailures, "Linux": LinuxFailures, "U-Boot": UBootFailures,
 	} {
 		test := Test{Name: name, Machine: "pc-q35-6.2", Expect: []string{"x"}, Forbid: list}.withDefaults()
-		script, err := test.script()
+		script, err := test.script(new(bench))
 		if err != nil {
 			t.Fatal(err)
 		}

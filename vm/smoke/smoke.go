@@ -7,9 +7,6 @@
 package smoke
 
 import (
-	"errors"
-	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/belljar/belljar/fault"
@@ -17,19 +14,25 @@ import (
 	"github.com/belljar/belljar/vm/console"
 )
 
-// Test is one boot of a ROM, and what its console must show. A zero field means its default.
+// Test is one boot of a ROM, and what the machine must show. A zero field means its default.
 type Test struct {
-	Name    string
-	Machine string        // versioned machine type, e.g. pc-q35-6.2
-	CPU     string        // default qemu64-v1
-	Memory  int64         // bytes, default 256 MiB
-	Console string        // "serial" (default) or "debugcon"
-	Disk    bool          // attach the bootable test disk
-	Expect  []string      // RE2 patterns, each matched by a later line than the one before; at least one
-	Forbid  []string      // RE2 patterns that fail the test at once
-	Silence time.Duration // longest time without a console byte, default 20 s, stretched by Pace unless the processor sleeps
-	Timeout time.Duration // wall time, default 2 min, stretched by Pace
-	Pace    vm.Pace       // of the host; 0 stretches nothing
+	Name     string
+	Machine  string        // versioned machine type, e.g. pc-q35-6.2
+	CPU      string        // default qemu64-v1
+	Memory   int64         // bytes, default 256 MiB
+	Console  string        // "serial" (default) or "debugcon": where steps look that do not say it
+	Vars     string        // path of a UEFI's variables: the ROM boots from flash, with a copy of them in a second chip
+	TPM      vm.TPM        // a fresh TPM of that version
+	Disk     bool          // attach the bootable test disk
+	DiskFile string        // path of a disk's image, of which the machine gets a copy
+	USBFile  string        // path of a USB stick's image, which the machine cannot write to
+	Expect   []string      // RE2 patterns, each matched by a later line than the one before: the short form of Steps
+	Steps    []Step        // what follows, in order; with Expect, at least one waits for something
+	Forbid   []string      // RE2 patterns that fail the test at once
+	Silence  time.Duration // longest time without a console byte, default 20 s, stretched by Pace unless the processor sleeps
+	Timeout  time.Duration // wall time, default 2 min, stretched by Pace
+	Settle   time.Duration // how long what is forbidden must stay away after the last step, default 1 s; negative: not at all
+	Pace     vm.Pace       // of the host; 0 stretches nothing
 }
 
 // The defaults of a Test.
@@ -38,6 +41,7 @@ const (
 	DefaultMemory  = 256 << 20
 	DefaultSilence = 20 * time.Second
 	DefaultTimeout = 2 * time.Minute
+	DefaultSettle  = time.Second
 
 	Serial   = "serial"
 	DebugCon = "debugcon"
@@ -51,8 +55,9 @@ type Verdict struct {
 	Test        string        `json:"test"`
 	Pass        bool          `json:"pass"`
 	Reason      string        `json:"reason"` // a sentence
-	Matches     []Match       `json:"matches"`
-	Took        time.Duration `json:"took"`
+	Steps       []Outcome     `json:"steps"`
+	Matches     []Match       `json:"-"` // the same, as far as it came, for the record
+	Took        time.Duration `json:"took_ns"`
 	Machine     vm.Machine    `json:"machine"` // zero where the ROM alone decided: nothing was started
 	ROM         ROM           `json:"rom"`
 	ConsoleTail string        `json:"console_tail"`
@@ -60,6 +65,18 @@ type Verdict struct {
 	Progress    string        `json:"progress"`     // the last samples of what the machine did; empty after a pass
 	Screen      string        `json:"screen"`       // path of a picture of its screen when the test failed; empty if it was gone by then
 	CommandLine string        `json:"command_line"` // boots the same by hand; empty where nothing was started
+
+	Measured []vm.Extension `json:"measured,omitempty"` // what was measured into the TPM since it was last started
+	File     string         `json:"-"`                  // path of the verdict itself, as JSON
+}
+
+// Outcome is what came of a step.
+type Outcome struct {
+	Step string        `json:"step"`
+	Note string        `json:"note,omitempty"`
+	Pass bool          `json:"pass"`
+	Line string        `json:"line,omitempty"` // of the console; or what came of what was done
+	At   time.Duration `json:"at_ns,omitempty"`
 }
 
 // ROM is the file that was booted.
@@ -104,39 +121,8 @@ func (t Test) withDefaults() Test {
 	if t.Timeout == 0 {
 		t.Timeout = DefaultTimeout
 	}
+	if t.Settle == 0 {
+		t.Settle = DefaultSettle
+	}
 	return t
-}
-
-// script compiles the test for a console. It refuses a test that could not tell a good ROM from a bad one.
-func (t Test) script() (console.Script, error) {
-	s := console.Script{Silence: t.Pace.Of(t.Silence), Timeout: t.Pace.Of(t.Timeout)}
-	var odd []error
-	compile := func(field string, patterns []string) (all []*regexp.Regexp) {
-		for i, p := range patterns {
-			re, err := regexp.Compile(p)
-			if err != nil {
-				odd = append(odd, fmt.Errorf("%s[%d]: %w (escape the characters . ( ) [ ] + * ? | with a backslash)",
-					field, i, err))
-			}
-			all = append(all, re)
-		}
-		return all
-	}
-	s.Expect, s.Forbid = compile("expect", t.Expect), compile("forbid", t.Forbid)
-	if t.Machine == "" {
-		odd = append(odd, errors.New("machine: none given, expected a versioned type such as pc-q35-6.2"))
-	}
-	if t.Console != Serial && t.Console != DebugCon {
-		odd = append(odd, fmt.Errorf("console: %q, expected %s or %s", t.Console, Serial, DebugCon))
-	}
-	if len(t.Expect) == 0 {
-		odd = append(odd, errors.New("expect: empty, and a boot that must show nothing proves nothing"))
-	}
-	if t.Silence < 0 || t.Timeout < 0 {
-		odd = append(odd, errors.New("silence, timeout: negative"))
-	}
-	if len(odd) > 0 {
-		return s, fault.New(fault.Input, "smoke test "+t.Name, "%w", errors.Join(odd...))
-	}
-	return s, nil
 }
