@@ -55,13 +55,16 @@ func (s *Spec) setDefaults() {
 		setDefault(&s.Stages[i].Silence, DefaultStageSilence)
 	}
 	for i := range s.Smoke {
-		t := &s.Smoke[i]
-		setDefault(&t.CPU, DefaultSmokeCPU)
-		setDefault(&t.Memory, DefaultSmokeMemory)
-		setDefault(&t.Console, ConsoleSerial)
-		setDefault(&t.Silence, DefaultSmokeSilence)
-		setDefault(&t.Timeout, DefaultSmokeTimeout)
+		s.Smoke[i].setDefaults()
 	}
+}
+
+func (t *Smoke) setDefaults() {
+	setDefault(&t.CPU, DefaultSmokeCPU)
+	setDefault(&t.Memory, DefaultSmokeMemory)
+	setDefault(&t.Console, ConsoleSerial)
+	setDefault(&t.Silence, DefaultSmokeSilence)
+	setDefault(&t.Timeout, DefaultSmokeTimeout)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -89,6 +92,12 @@ const (
 const (
 	ConsoleSerial   = "serial"
 	ConsoleDebugcon = "debugcon"
+)
+
+// The versions of a TPM.
+const (
+	TPM20 = "2.0"
+	TPM12 = "1.2"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

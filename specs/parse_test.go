@@ -132,7 +132,7 @@ var brokenSpecs = []breakage{
 	{"odd memory", "512MiB", "1025KiB", `31:13: smoke[0].memory: 1025KiB is not a multiple of 1MiB`},
 	{"console", "memory: 512MiB", "console: seriell", `31:14: smoke[0].console: there is no console "seriell": did you mean "serial"?`},
 	{"expect nothing", "['^SeaBIOS']", "[]", `32:13: smoke[0].expect: nothing is expected: a boot that shows nothing proves nothing`},
-	{"bad pattern", "'^SeaBIOS'", "'SeaBIOS ('", "32:14: smoke[0].expect[0]: not a regular expression (RE2 syntax): error parsing regexp: missing closing ): `SeaBIOS (`"},
+	{"bad pattern", "'^SeaBIOS'", "'SeaBIOS ('", "32:14: smoke[0].expect[0]: not a regular expression (RE2 syntax): missing closing ): `SeaBIOS (`, at character 9 of it; a backslash before any of . ( ) [ ] + * ? | makes plain text of it"},
 	{"empty pattern", "'^SeaBIOS'", "'.*'", `32:14: smoke[0].expect[0]: ".*" matches an empty line, so it says nothing`},
 }
 

@@ -16,7 +16,7 @@ import (
 //go:embed shipped
 var shipped embed.FS
 
-// guestsDir is the one folder of shipped files that are no specs.
+// guestsDir is a folder of shipped files that are no specs; profilesDir is the other.
 const guestsDir = "guests"
 
 // Shipped lists the names of the specs that come with the program, sorted: each is the path of its file, without .yaml.
@@ -25,7 +25,7 @@ func Shipped() []string {
 	// Neither can fail: the folder is embedded.
 	root, _ := fs.Sub(shipped, "shipped")
 	_ = fs.WalkDir(root, ".", func(file string, _ fs.DirEntry, err error) error {
-		if err != nil || file == guestsDir {
+		if err != nil || file == guestsDir || file == profilesDir {
 			return fs.SkipDir
 		}
 		if name, ok := strings.CutSuffix(file, ".yaml"); ok {

@@ -76,32 +76,6 @@ type Artifact struct {
 	Path string `yaml:"path" json:"path"`
 }
 
-// Smoke is one boot of an artifact in a fresh machine, and what its console must show.
-type Smoke struct {
-	// The test's name.
-	Name string `yaml:"name" json:"name"`
-	// The artifact that is booted, as the machine's firmware.
-	Artifact string `yaml:"artifact" json:"artifact"`
-	// QEMU's machine type, with its version: `pc-q35-6.2`.
-	Machine string `yaml:"machine" json:"machine"`
-	// QEMU's CPU model, with its version.
-	CPU string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
-	// The machine's memory.
-	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
-	// What is read: `serial`, the first serial port, or `debugcon`, the ISA debug console at port 0x402.
-	Console string `yaml:"console,omitempty" json:"console,omitempty"`
-	// Attach Belljar's test disk, whose boot sector prints `BELLJAR TEST DISK BOOTED`.
-	Disk bool `yaml:"disk,omitempty" json:"disk,omitempty"`
-	// Regular expressions (RE2), in order: each must match a line after the one that the expression before it matched.
-	Expect []string `yaml:"expect" json:"expect"`
-	// Regular expressions (RE2) for lines that fail the test at once.
-	Forbid []string `yaml:"forbid,omitempty" json:"forbid,omitempty"`
-	// The longest time without a byte on the console, at the pace of KVM.
-	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
-	// The longest wall time, at the pace of KVM.
-	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
-}
-
 // Guest says in what machine and with which userland a build runs. It is a file of its own, for many specs share it.
 type Guest struct {
 	// The guest's name.

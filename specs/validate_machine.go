@@ -1,66 +1,13 @@
 package specs
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// consoles are the values of Smoke.Console.
-var consoles = []string{ConsoleSerial, ConsoleDebugcon}
-
 // arches are the values of Guest.Arch.
 var arches = []string{ArchX86_64, ArchI686}
-
-func (c checker) smokes(s *Spec) {
-	var artifacts []string
-	for _, a := range s.Artifacts {
-		artifacts = append(artifacts, a.Name)
-	}
-	seen := map[string]bool{}
-	for i, t := range s.Smoke {
-		c.name(at("smoke", i, "name"), t.Name)
-		c.unique(at("smoke", i, "name"), t.Name, seen)
-		if !slices.Contains(artifacts, t.Artifact) {
-			c.fail(at("smoke", i, "artifact"), "there is no artifact %q%s", t.Artifact, suggest(t.Artifact, artifacts))
-		}
-		c.smoke(i, t)
-	}
-}
-
-func (c checker) smoke(i int, t Smoke) {
-	has := func(key string) bool { return c.root.get("smoke", i, key) != nil }
-	c.machine(at("smoke", i, "machine"), t.Machine)
-	if has("cpu") {
-		c.cpu(at("smoke", i, "cpu"), t.CPU)
-	}
-	if has("memory") {
-		c.size(at("smoke", i, "memory"), t.Memory, MiB)
-	}
-	if has("console") && !slices.Contains(consoles, t.Console) {
-		c.fail(at("smoke", i, "console"), "there is no console %q%s", t.Console, suggest(t.Console, consoles))
-	}
-	if len(t.Expect) == 0 {
-		c.fail(at("smoke", i, "expect"), "nothing is expected: a boot that shows nothing proves nothing")
-	}
-	c.patterns(at("smoke", i, "expect"), t.Expect)
-	c.patterns(at("smoke", i, "forbid"), t.Forbid)
-}
-
-// patterns checks regular expressions; one that matches the empty line would pass whatever comes.
-func (c checker) patterns(path []any, patterns []string) {
-	for j, p := range patterns {
-		where := append(slices.Clip(path), j)
-		re, err := regexp.Compile(p)
-		switch {
-		case err != nil:
-			c.fail(where, "not a regular expression (RE2 syntax): %v", err)
-		case re.MatchString(""):
-			c.fail(where, "%q matches an empty line, so it says nothing", p)
-		}
-	}
-}
 
 func (c checker) machine(path []any, m string) {
 	c.match(path, m, machineSyntax,

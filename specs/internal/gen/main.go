@@ -33,9 +33,13 @@ func run(root string) error {
 
 // generate makes the files' contents, by path below root. It writes nothing, so that a test can compare.
 func generate(root string) (map[string][]byte, error) {
-	types, err := readTypes(filepath.Join(root, "specs", "spec.go"))
-	if err != nil {
-		return nil, fmt.Errorf("read docstrings: %w", err)
+	var types []structType
+	for _, file := range []string{"spec.go", "smoke.go"} {
+		more, err := readTypes(filepath.Join(root, "specs", file))
+		if err != nil {
+			return nil, fmt.Errorf("read docstrings: %w", err)
+		}
+		types = append(types, more...)
 	}
 	page, err := page(root, types)
 	if err != nil {

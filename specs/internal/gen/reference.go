@@ -86,10 +86,13 @@ func typeWords(typ string) string {
 		if element == "string" {
 			return "list of strings"
 		}
-		return fmt.Sprintf("list of [%s](#%s)", element, strings.ToLower(element))
+		return "list of " + link(element)
 	}
-	return typ
+	return link(typ)
 }
+
+// link leads to a struct's own table.
+func link(name string) string { return fmt.Sprintf("[%s](#%s)", name, strings.ToLower(name)) }
 
 // cell keeps text from breaking a table.
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

@@ -21,6 +21,7 @@ type schemaFile struct {
 var schemas = []schemaFile{
 	{"docs/schema/spec.schema.json", "Belljar spec", specs.Spec{}},
 	{"docs/schema/guest.schema.json", "Belljar guest spec", specs.Guest{}},
+	{"docs/schema/profile.schema.json", "Belljar smoke profile", specs.Profile{}},
 }
 
 func (s schemaFile) generate(types []structType) ([]byte, error) {
@@ -140,7 +141,28 @@ var rules = map[string]map[string]rule{
 		"cpu":     both(pattern(specs.CPUPattern), fallback(specs.DefaultSmokeCPU)),
 		"memory":  fallback(specs.DefaultSmokeMemory),
 		"console": both(oneOf(specs.ConsoleSerial, specs.ConsoleDebugcon), fallback(specs.ConsoleSerial)),
+		"tpm":     oneOf(specs.TPM20, specs.TPM12),
 		"expect":  items(1),
+		"steps":   items(1),
+		"silence": fallback(specs.DefaultSmokeSilence),
+		"timeout": fallback(specs.DefaultSmokeTimeout),
+	},
+	"Step": {
+		"screenshot": pattern(specs.NamePattern),
+		"qmp":        oneOf("system_powerdown", "system_reset", "inject-nmi", "stop", "cont"),
+		"on":         oneOf(specs.ConsoleSerial, specs.ConsoleDebugcon),
+		"with":       oneOf(specs.WithTestDisk),
+	},
+	"PCR": {"bank": oneOf("sha1", "sha256", "sha384", "sha512")},
+	"Profile": {
+		"name":    pattern(specs.NamePattern),
+		"machine": pattern(specs.MachinePattern),
+		"cpu":     both(pattern(specs.CPUPattern), fallback(specs.DefaultSmokeCPU)),
+		"memory":  fallback(specs.DefaultSmokeMemory),
+		"console": both(oneOf(specs.ConsoleSerial, specs.ConsoleDebugcon), fallback(specs.ConsoleSerial)),
+		"tpm":     oneOf(specs.TPM20, specs.TPM12),
+		"expect":  items(1),
+		"steps":   items(1),
 		"silence": fallback(specs.DefaultSmokeSilence),
 		"timeout": fallback(specs.DefaultSmokeTimeout),
 	},

@@ -80,6 +80,8 @@ func typeString(e ast.Expr) string {
 		return t.Name
 	case *ast.SelectorExpr:
 		return typeString(t.X) + "." + t.Sel.Name
+	case *ast.StarExpr:
+		return typeString(t.X)
 	case *ast.ArrayType:
 		return "[]" + typeString(t.Elt)
 	case *ast.MapType:
