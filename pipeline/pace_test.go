@@ -15,7 +15,7 @@ func TestPaceOfSpec(t *testing.T) {
 	if st.Silence != 12*time.Second || st.Timeout != 0 {
 		t.Errorf("stage: silence %s, timeout %s", st.Silence, st.Timeout)
 	}
-	sm := smokeTest(specs.Smoke{Silence: specs.Duration(time.Second), Timeout: specs.Duration(time.Minute)}, j.pace)
+	sm := smokeTest(specs.Smoke{Silence: specs.Duration(time.Second), Timeout: specs.Duration(time.Minute)}, "", j.pace)
 	if sm.Silence != time.Second || sm.Timeout != time.Minute || sm.Pace != 12 { // smoke stretches them itself
 		t.Errorf("smoke: silence %s, timeout %s, pace %s", sm.Silence, sm.Timeout, sm.Pace)
 	}

@@ -95,10 +95,40 @@ type Artifact struct {
 
 // Verdict is the outcome of one smoke test.
 type Verdict struct {
-	Test string        `json:"test"`
+	Test    string        `json:"test"`
+	ROM     string        `json:"rom"` // the artifact, or the path of the file that was booted
+	Pass    bool          `json:"pass"`
+	Text    string        `json:"text"`
+	Took    time.Duration `json:"took_ns"`
+	Steps   []Outcome     `json:"steps"`
+	Screen  string        `json:"screen,omitempty"` // path of a picture of a failed test's screen
+	File    string        `json:"file,omitempty"`   // path of the whole verdict, as JSON
+	Console string        `json:"-"`                // its last lines
+	Spread  *Spread       `json:"spread,omitempty"` // of more than one boot
+}
+
+// Outcome is what came of a step of a smoke test.
+type Outcome struct {
+	Step string        `json:"step"`
+	Note string        `json:"note,omitempty"`
 	Pass bool          `json:"pass"`
-	Text string        `json:"text"`
-	Took time.Duration `json:"took_ns"`
+	Line string        `json:"line,omitempty"` // of the console; or what came of what was done
+	At   time.Duration `json:"at_ns,omitempty"`
+}
+
+// Spread is how much boots of the same ROM differ.
+type Spread struct {
+	Boots  int          `json:"boots"`
+	Passed int          `json:"passed"`
+	Steps  []StepSpread `json:"steps"`
+}
+
+// StepSpread is when a step was done, in those boots that came so far.
+type StepSpread struct {
+	Step    string        `json:"step"`
+	Came    int           `json:"came"` // in how many boots
+	Fastest time.Duration `json:"fastest_ns"`
+	Slowest time.Duration `json:"slowest_ns"`
 }
 
 // Part is how long one phase took.
@@ -131,13 +161,6 @@ type RunInfo struct {
 	Stopping time.Time `json:"stopping,omitzero"` // when it was asked to end
 	Ended    time.Time `json:"ended,omitzero"`    // of a dead run: its last sign of life
 	Swept    time.Time `json:"swept,omitzero"`    // when what a dead run left was cleaned up
-}
-
-// SmokeOptions are those of 'belljar smoke'.
-type SmokeOptions struct {
-	Spec  string
-	ROM   string // path of the ROM to boot in place of the spec's artifact
-	Accel vm.Accel
 }
 
 // CleanOptions are those of 'belljar clean'.

@@ -2,14 +2,13 @@ package pipeline
 
 import (
 	"context"
-	"errors"
+	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/smoke"
@@ -21,54 +20,22 @@ type namedVerdict struct {
 	*smoke.Verdict
 }
 
-// Smoke boots a ROM file as a spec's smoke tests say, and gives their verdicts. A ROM that fails is an error of kind
-// Smoke; the verdicts are there all the same.
-func Smoke(ctx context.Context, cfg Config, o SmokeOptions) (_ []Verdict, err error) {
-	defer func() { err = diskFull(err, cfg.Dir) }()
-	h, err := open(cfg)
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := specs.Load(o.Spec)
-	if err != nil {
-		return nil, err
-	}
-	if len(loaded.Spec.Smoke) == 0 {
-		return nil, fault.New(fault.Usage, "smoke", "the spec %s has no smoke tests", loaded.Spec.Name).
-			WithRemedy("name one that has, or write some into it")
-	}
-	if _, err := os.Stat(o.ROM); err != nil {
-		return nil, fault.New(fault.Input, "read ROM", "%w", err)
-	}
-	run, err := h.newRun(ctx, "smoke "+loaded.Spec.Name)
-	if err != nil {
-		return nil, err
-	}
-	h.followPhases(run)
-	accel := o.Accel
-	if accel == vm.Auto {
-		accel = vm.TCG // a boot takes a second either way, and nothing of the guest's kernel is here to prove KVM with
-	}
-	h.pace = vm.PaceOf(accel, vm.Proof{})
-	files := map[string]string{}
-	for _, t := range loaded.Spec.Smoke {
-		files[t.Artifact] = o.ROM
-	}
-	verdicts, err := h.smokeAll(ctx, loaded.Spec.Smoke, files, accel, run)
-	state := vm.Passed
-	switch {
-	case err != nil && ctx.Err() != nil:
-		state = vm.Cancelled
-	case err != nil:
-		state = vm.Failed
-	}
-	return showVerdicts(verdicts), errors.Join(err, run.Finish(state, err))
+// trial is a ROM put to a test.
+type trial struct {
+	artifact string // what the ROM is called
+	rom      string // path of its file
+	dir      string // of the machine, in the run's folder
+	test     smoke.Test
 }
 
 // smoke boots what lies in quarantine. Only when all tests passed may it leave.
 func (j *job) smoke(ctx context.Context, files map[string]string) error {
 	start := time.Now()
-	verdicts, err := j.smokeAll(ctx, j.loaded.Spec.Smoke, files, j.decision.Accel, j.run)
+	var trials []trial
+	for _, t := range j.loaded.Spec.Smoke {
+		trials = append(trials, trial{t.Artifact, files[t.Artifact], "smoke-" + t.Name, smokeTest(t, files[t.Vars], j.pace)})
+	}
+	verdicts, err := j.smokeAll(ctx, trials, j.decision.Accel, j.run)
 	j.verdicts = verdicts
 	j.parts = append(j.parts, Part{Phase: PhaseSmoke, Took: time.Since(start)})
 	return err
@@ -77,19 +44,18 @@ func (j *job) smoke(ctx context.Context, files map[string]string) error {
 // atOnce is how many ROMs boot side by side: each has one CPU.
 const atOnce = 2
 
-// smokeAll runs the tests, and gives the first failure in the order of the spec.
-func (h *house) smokeAll(ctx context.Context, tests []specs.Smoke, files map[string]string, accel vm.Accel, run *vm.Run,
-) ([]namedVerdict, error) {
-	verdicts := make([]namedVerdict, len(tests))
-	errs := make([]error, len(tests))
+// smokeAll runs the trials, and gives the first failure in their order.
+func (h *house) smokeAll(ctx context.Context, trials []trial, accel vm.Accel, run *vm.Run) ([]namedVerdict, error) {
+	verdicts := make([]namedVerdict, len(trials))
+	errs := make([]error, len(trials))
 	gate := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
-	for i, t := range tests {
+	for i, t := range trials {
 		all.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()
-			verdicts[i].artifact = t.Artifact
-			verdicts[i].Verdict, errs[i] = h.smokeOne(ctx, t, files[t.Artifact], accel, run)
+			verdicts[i].artifact = t.artifact
+			verdicts[i].Verdict, errs[i] = h.smokeOne(ctx, t, accel, run)
 		})
 	}
 	all.Wait()
@@ -104,16 +70,15 @@ func (h *house) smokeAll(ctx context.Context, tests []specs.Smoke, files map[str
 	return verdicts, nil
 }
 
-func (h *house) smokeOne(ctx context.Context, t specs.Smoke, rom string, accel vm.Accel, run *vm.Run,
-) (*smoke.Verdict, error) {
-	dir, err := run.Dir("smoke-" + t.Name)
+func (h *house) smokeOne(ctx context.Context, t trial, accel vm.Accel, run *vm.Run) (*smoke.Verdict, error) {
+	dir, err := run.Dir(t.dir)
 	if err != nil {
 		return nil, err
 	}
 	var v *smoke.Verdict
-	boots := fmt.Sprintf("%s boots on %s", filepath.Base(rom), t.Machine)
-	_, err = h.phase(PhaseSmoke, t.Name, boots, func() (string, error) {
-		v, err = smoke.Run(ctx, h.backend, accel, rom, smokeTest(t, h.pace), dir)
+	boots := fmt.Sprintf("%s boots on %s", filepath.Base(t.rom), t.test.Machine)
+	_, err = h.phase(PhaseSmoke, strings.TrimPrefix(t.dir, "smoke-"), boots, func() (string, error) {
+		v, err = smoke.Run(ctx, h.backend, accel, t.rom, t.test, dir)
 		if err != nil {
 			return "", err
 		}
@@ -129,20 +94,61 @@ func verdictText(v *smoke.Verdict) string {
 	return "FAIL: " + v.Reason
 }
 
-func smokeTest(t specs.Smoke, pace vm.Pace) smoke.Test {
-	return smoke.Test{
+// smokeTest is a spec's smoke test as the machines' package knows it; vars is the file of a UEFI's variables, or empty.
+func smokeTest(t specs.Smoke, vars string, pace vm.Pace) smoke.Test {
+	test := smoke.Test{
 		Name: t.Name, Machine: t.Machine, CPU: t.CPU, Memory: int64(t.Memory), Console: t.Console, Disk: t.Disk,
-		Expect: t.Expect, Forbid: t.Forbid,
-		Silence: time.Duration(t.Silence), Timeout: time.Duration(t.Timeout), Pace: pace,
+		Vars: vars, TPM: vm.TPM(t.TPM), Expect: t.Expect, Forbid: t.Forbid,
+		Silence: time.Duration(t.Silence), Timeout: time.Duration(t.Timeout), Settle: time.Duration(t.Settle), Pace: pace,
 	}
+	for _, s := range t.Steps {
+		if s.With != specs.WithTestDisk || t.Disk {
+			test.Steps = append(test.Steps, smokeStep(s))
+		}
+	}
+	return test
+}
+
+func smokeStep(s specs.Step) smoke.Step {
+	step := smoke.Step{
+		Expect: s.Expect, Text: s.Text, Send: s.Send, Keys: s.Press, Reboot: s.Reboot, PowerOff: s.PowerOff,
+		Screenshot: s.Screenshot, QMP: s.QMP, On: s.On, Within: time.Duration(s.Within), Note: s.Note,
+	}
+	if s.PCR != nil {
+		step.PCR = &smoke.PCR{Bank: s.PCR.Bank, Index: s.PCR.Index, Value: unhex(s.PCR.Value)}
+	}
+	if s.EventLog != nil {
+		step.EventLog = &smoke.EventLog{Bank: s.EventLog.Bank, Index: s.EventLog.Index}
+		for _, e := range s.EventLog.Events {
+			step.EventLog.Events = append(step.EventLog.Events, smoke.Event{Name: e.Name, Digest: unhex(e.Digest)})
+		}
+	}
+	return step
+}
+
+// unhex reads hex digits, which the spec's parser has checked.
+func unhex(s string) []byte {
+	data, err := hex.DecodeString(s)
+	if err != nil {
+		panic("pipeline: a spec with a bad digest was accepted: " + err.Error())
+	}
+	return data
 }
 
 func showVerdicts(verdicts []namedVerdict) []Verdict {
 	var shown []Verdict
 	for _, v := range verdicts {
-		if v.Verdict != nil {
-			shown = append(shown, Verdict{Test: v.Test, Pass: v.Pass, Text: v.Reason, Took: v.Took})
+		if v.Verdict == nil {
+			continue
 		}
+		out := Verdict{
+			Test: v.Test, ROM: v.artifact, Pass: v.Pass, Text: v.Reason, Took: v.Took, Screen: v.Screen, File: v.File,
+			Console: v.ConsoleTail,
+		}
+		for _, s := range v.Steps {
+			out.Steps = append(out.Steps, Outcome(s))
+		}
+		shown = append(shown, out)
 	}
 	return shown
 }

@@ -109,8 +109,11 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		shellInto: func(_ context.Context, cfg pipeline.Config, id string, t pipeline.ShellIO) (int, error) {
 			return fakeShell(cfg, "kept "+id, t)
 		},
-		smoke: func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error) {
-			return []pipeline.Verdict{{Test: "q35", Pass: scenario != "fails", Text: "the text", Took: time.Second}}, err
+		smoke: func(_ context.Context, _ pipeline.Config, o pipeline.SmokeOptions) ([]pipeline.Verdict, error) {
+			if err != nil {
+				return nil, err
+			}
+			return fakeVerdicts(o, scenario != "fails"), nil
 		},
 		runs: func(pipeline.Config) ([]pipeline.RunInfo, error) {
 			if scenario == "live" {
@@ -272,4 +275,25 @@ var fakeChanges = []specs.Change{
 	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "libold0", What: specs.Removed, Old: "0.9-1"},
 	{Guest: "debian-bookworm-x86_64", Kind: "package", Name: "tzdata", What: specs.Moved, Old: "2026b-0", New: "2026b-0",
 		OldSuite: "bookworm-updates", NewSuite: "bookworm"},
+}
+
+// fakeVerdicts are one that passed, or did not, and as many boots of it as were asked for.
+func fakeVerdicts(o pipeline.SmokeOptions, pass bool) []pipeline.Verdict {
+	v := pipeline.Verdict{
+		Test: "q35", ROM: "/roms/" + o.Args[len(o.Args)-1], Pass: pass, Text: "the text", Took: time.Second, File: "/runs/x/verdict.json",
+		Steps: []pipeline.Outcome{
+			{Step: "^one", Pass: true, Line: "one \x1b[31mred", At: 120 * time.Millisecond, Note: "it runs"},
+			{Step: "^two", Pass: pass, At: 300 * time.Millisecond, Note: "it runs on"},
+			{Step: "reboot", Pass: pass, Line: "the machine reset itself", At: 2 * time.Second},
+		},
+	}
+	if !pass {
+		v.Screen = "/runs/x/screen.png"
+	}
+	if o.Count > 1 {
+		v.Spread = &pipeline.Spread{Boots: o.Count, Passed: o.Count - 1, Steps: []pipeline.StepSpread{
+			{Step: "^one", Came: o.Count, Fastest: 100 * time.Millisecond, Slowest: 1500 * time.Millisecond}, {Step: "^two"},
+		}}
+	}
+	return []pipeline.Verdict{v}
 }

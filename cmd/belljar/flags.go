@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/belljar/belljar/pipeline"
+	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -30,6 +32,68 @@ func accelFlag(c *cobra.Command, to *vm.Accel) {
 	c.Flags().Var((*accel)(to), "accel", "`auto|kvm|tcg`; auto takes KVM where it is proven to work")
 	values := []string{"auto", "kvm", "tcg"}
 	must(c.RegisterFlagCompletionFunc("accel", cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// choice is a flag's value that takes some words and no other.
+type choice struct {
+	to    *string
+	words []string
+}
+
+func (c *choice) String() string {
+	if c.to == nil {
+		return ""
+	}
+	return *c.to
+}
+func (c *choice) Type() string { return "choice" }
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.words, s) {
+		return fmt.Errorf("must be %s", strings.Join(c.words, " or "))
+	}
+	*c.to = s
+	return nil
+}
+
+// size is a flag's value: a size as specs write it.
+type size specs.Size
+
+func (s *size) Type() string { return "size" }
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return specs.Size(*s).String()
+}
+
+func (s *size) Set(text string) error {
+	if err := (*specs.Size)(s).UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	if *s <= 0 || specs.Size(*s)%specs.MiB != 0 {
+		return fmt.Errorf("must be a multiple of 1MiB")
+	}
+	return nil
+}
+
+// limit is a flag's value: a longest time; 0 is whatever stands elsewhere.
+type limit time.Duration
+
+func (l *limit) Type() string { return "time" }
+func (l *limit) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return time.Duration(*l).String()
+}
+
+func (l *limit) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 || d > 24*time.Hour {
+		return fmt.Errorf("must be a time such as 90s or 5m, at most 24h")
+	}
+	*l = limit(d)
+	return nil
 }
 
 // age is a flag's value: a duration that may be given in days.

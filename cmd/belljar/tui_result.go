@@ -143,17 +143,6 @@ func (p *printer) built(r *pipeline.BuildResult) {
 	p.parts(r.Parts, r.Took)
 }
 
-func (p *printer) verdicts(verdicts []pipeline.Verdict) {
-	for _, v := range verdicts {
-		word, sgr := "pass", green
-		if !v.Pass {
-			word, sgr = "FAIL", red
-		}
-		text := tidy(v.Test) + ": " + tidy(v.Text) + " (" + took(v.Took) + ")"
-		p.coloured(bold, "smoke", "   %s %s", p.st.paint(sgr, word), text)
-	}
-}
-
 // parts is the table of what took how long.
 func (p *printer) parts(parts []pipeline.Part, all time.Duration) {
 	width := len("in all")

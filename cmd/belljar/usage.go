@@ -95,6 +95,9 @@ func arguments(least, most int, what string) cobra.PositionalArgs {
 	}
 }
 
+// usage is an error of the command line.
+func usage(format string, args ...any) error { return fault.New(fault.Usage, "", format, args...) }
+
 // nearest is the name closest to word, or nothing if none is close: one edit for every three letters, or a prefix.
 func nearest(word string, names []string) string {
 	best, least := "", 1+(len(word)+2)/3

@@ -80,6 +80,9 @@ func inspect(data []byte, name string, flash bool) string {
 	return ""
 }
 
+// Unfit says why no machine could start from a ROM of that name, given as -bios; empty if one might.
+func Unfit(data []byte, name string) string { return inspect(data, name, false) }
+
 func filledWith(data []byte, b byte) bool { return bytes.Count(data, []byte{b}) == len(data) }
 
 // hint looks at the reset vector: an x86 starts 16 bytes below the end of the ROM (Intel SDM vol. 3, 9.1.4), and all

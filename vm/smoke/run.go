@@ -77,6 +77,12 @@ func outcomes(t Test, done []Match) []Outcome {
 		if i < len(done) {
 			o.Pass, o.Line, o.At = true, done[i].Line, done[i].At
 		}
+		switch { // an event is for programs
+		case o.Pass && s.Reboot:
+			o.Line = "the machine reset itself"
+		case o.Pass && s.PowerOff:
+			o.Line = "the machine powered itself off"
+		}
 		all = append(all, o)
 	}
 	return all
