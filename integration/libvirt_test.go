@@ -82,7 +82,7 @@ func TestLibvirtSmoke(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"good", good, 0, []string{"pass i440fx", "pass q35"}},
+		{"good", good, 0, []string{"pass rom.bin, i440fx", "pass rom.bin, q35"}},
 		{"damaged", append([]byte{}, good[:len(good)/2]...), 7, []string{"nothing at all came on the serial console"}},
 	} {
 		b := onShared(t)

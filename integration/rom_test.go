@@ -19,7 +19,7 @@ func TestDamagedROM(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"undamaged", good, 0, []string{"pass i440fx", "pass q35"}},
+		{"undamaged", good, 0, []string{"pass rom.bin, i440fx", "pass rom.bin, q35"}},
 		{"one byte flipped in the reset path", flipped, 7, []string{"nothing at all came on the serial console", "reset vector"}},
 		{"cut to half", good[:len(good)/2], 7, []string{"nothing at all came on the serial console"}},
 		{"cut to an odd length", good[:100_001], 7, []string{"100001 bytes", "no multiple of 64 KiB", "cut short"}},
