@@ -33,6 +33,9 @@ type api struct {
 	imageDiff    func(context.Context, pipeline.Config, pipeline.ImageDiffOptions) (*pipeline.ImageDiff, error)
 	imageExport  func(context.Context, pipeline.Config, pipeline.ExportOptions) (*pipeline.ExportResult, error)
 
+	rom func(path string) (*pipeline.ROM, error)
+	pcr func(path string) (*pipeline.PCRs, error)
+
 	specs  func() []string // names of the shipped specs, for completion
 	guests func() []string // names of the shipped guests, for completion
 }
@@ -61,6 +64,9 @@ func defaultAPI() api {
 		imageCat:     pipeline.ImageCat,
 		imageDiff:    pipeline.CompareImages,
 		imageExport:  pipeline.ImageExport,
+
+		rom: pipeline.LookAtROM,
+		pcr: pipeline.PredictPCRs,
 
 		specs:  specs.Shipped,
 		guests: specs.ShippedGuests,

@@ -91,6 +91,8 @@ var exitsOf = map[string][]int{
 	"build":  {exitInput, exitHost, exitGuest, exitBuild, exitSmoke},
 	"shell":  {exitInput, exitHost, exitGuest},
 	"smoke":  {exitInput, exitHost, exitSmoke},
+	"rom":    {exitInput, exitHost},
+	"pcr":    {exitInput, exitHost},
 	"runs":   {exitInput, exitHost},
 	"stop":   {exitInput, exitHost},
 	"logs":   {exitInput, exitHost},

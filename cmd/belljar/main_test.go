@@ -9,9 +9,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestMain makes the test binary four programs: the tests, belljar itself, belljar with a fake pipeline, and a maker of packages.
+// TestMain makes the test binary five programs: the tests, belljar itself, belljar with a fake pipeline, a maker of packages and
+// one of ROMs.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"belljar": main, "fake": fakeMain, "pack": packMain})
+	testscript.Main(m, map[string]func(){"belljar": main, "fake": fakeMain, "pack": packMain, "mkrom": mkromMain})
 }
 
 // TestScripts runs the command line's behaviour as it stands in testdata/script.
