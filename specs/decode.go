@@ -118,7 +118,7 @@ func (d *document) decodeStruct(n *node, path string, out reflect.Value) {
 // fieldName is a field's key, and whether it may be absent. YAML and JSON agree on both; a test holds that.
 func fieldName(f reflect.StructField) (name string, optional bool) {
 	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name, options == "omitempty"
+	return name, options == "omitempty" || options == "omitzero" // the latter where an empty list says something
 }
 
 // textError says in people's words what time.Time says in Go's.

@@ -14,7 +14,7 @@ func (l *Loaded) Digest() string {
 	for name, g := range l.Guests {
 		guests[name] = canonical(g)
 	}
-	spec := canonical(l.Spec)
+	spec := canonical(l.named())
 	spec["guests"] = l.names // not by path: the same guest elsewhere is the same guest
 	return digest(map[string]any{"spec": spec, "guests": guests})
 }
@@ -24,7 +24,7 @@ func (l *Loaded) Digest() string {
 // in which order.
 func (l *Loaded) Sections() map[string]string {
 	all := map[string]string{}
-	spec := canonical(l.Spec)
+	spec := canonical(l.named())
 	for _, key := range []string{"name", "artifacts"} {
 		all[key] = digest(spec[key])
 	}

@@ -13,54 +13,27 @@ import (
 	"github.com/belljar/belljar/fault"
 )
 
-// Loaded is a spec with the guests that it builds in: all that a build is told by people.
+// Loaded is a spec with the guests that it builds in and the specs that it needs: all that a build is told by people.
 type Loaded struct {
 	Spec   *Spec
-	Guests map[string]*Guest // by the guest spec's own name
-	Path   string            // of the spec's file; "" if it is shipped
+	Guests map[string]*Guest  // by the guest spec's own name
+	Needed map[string]*Loaded // by their names: the specs of which its stages need stages
+	Path   string             // of the spec's file; "" if it is shipped
 
-	names []string          // of the guests, in the spec's order
-	refs  map[string]string // a guest as the spec refers to it → its name
+	names    []string          // of the guests, in the spec's order
+	refs     map[string]string // a guest as the spec refers to it → its name
+	needRefs map[string]string // a spec as needs refer to it → its name
 }
 
-// Load reads a spec and its guests: a file by its path, which begins with /, ./ or ../ or ends in .yaml; else a shipped
+// Load reads a spec, its guests and the specs that its stages need: a file by its path, which begins with /, ./ or ../ or ends in .yaml; else a shipped
 // one by its name, or by the last element of its name where no other has the same.
 func Load(name string) (*Loaded, error) {
-	l := &Loaded{Guests: map[string]*Guest{}, refs: map[string]string{}}
-	file, data, err := l.read(name)
+	f, err := find(name)
 	if err != nil {
 		return nil, err
 	}
-	spec, c, err := parseSpec(file, data)
-	if err != nil {
-		return nil, err
-	}
-	l.Spec = spec
-	for i, ref := range spec.Guests {
-		if err := l.addGuest(c, i, ref); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.err(); err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-// read finds the spec's text and settles l.Path.
-func (l *Loaded) read(name string) (file string, data []byte, err error) {
-	if isPath(name) {
-		l.Path = filepath.Clean(name)
-		data, err = readFile("read spec", l.Path)
-		return l.Path, data, err
-	}
-	whole, ok := FindShipped(name)
-	if !ok {
-		return "", nil, notOne(name, Shipped())
-	}
-	file = whole + ".yaml"
-	data, err = shipped.ReadFile("shipped/" + file)
-	return file, data, err
+	ld := &loader{loaded: map[string]*Loaded{}, files: map[string]string{}}
+	return ld.load(f, nil) // of the first spec no other can have the name
 }
 
 // maxFileBytes is more than any spec or lock has; it keeps a wrong path (/dev/zero) from filling the memory.

@@ -185,3 +185,17 @@ func TestDigest(t *testing.T) {
 		t.Errorf("the digest of the same spec has become %s, was %s", digests["same"], want)
 	}
 }
+
+func rewrite(t *testing.T, dir, name, data string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -11,15 +11,17 @@ import (
 //
 //	1: one suite a guest, its present state
 //	2: more suites, snapshots: Suites of a guest, Suite of a package, Suite, Archive and Snapshot of a source
-const LockVersion = 2
+//	3: needed specs: Needs
+const LockVersion = 3
 
 // Lock pins every byte that a build may see. Only `belljar lock` writes one; a person reads it in a review.
 // It is JSON, indented by two spaces, each list sorted, so that two locks differ where their contents do.
 type Lock struct {
 	Version int                     `json:"version"`
 	Spec    LockSpec                `json:"spec"`
-	Sources []LockedSource          `json:"sources"` // sorted by name
-	Guests  map[string]*LockedGuest `json:"guests"`  // by the guest spec's name
+	Needs   []NeededLock            `json:"needs,omitempty"` // sorted by name
+	Sources []LockedSource          `json:"sources"`         // sorted by name
+	Guests  map[string]*LockedGuest `json:"guests"`          // by the guest spec's name
 }
 
 // LockSpec says for which spec a lock was made.
@@ -27,6 +29,14 @@ type LockSpec struct {
 	Name     string            `json:"name"`
 	Digest   string            `json:"digest"`   // Loaded.Digest
 	Sections map[string]string `json:"sections"` // Loaded.Sections: lets a mismatch name what changed
+}
+
+// NeededLock pins the lock of a spec whose stages are needed, and so every byte of it. What that lock's spec needs in
+// turn, it pins itself.
+type NeededLock struct {
+	Name     string            `json:"name"`     // the spec's name
+	Lock     string            `json:"lock"`     // Lock.Digest
+	Sections map[string]string `json:"sections"` // Lock.sections: lets a mismatch name what changed
 }
 
 // The kinds of a source.
@@ -141,8 +151,11 @@ func (l *Lock) Marshal() []byte {
 	return b.Bytes()
 }
 
-// needs is the oldest version of the language that can say what l says.
-func (l *Lock) needs() int {
+// oldest is the oldest version of the language that can say what l says.
+func (l *Lock) oldest() int {
+	if len(l.Needs) > 0 {
+		return 3
+	}
 	for _, s := range l.Sources {
 		if s.Suite != "" || s.Archive != "" || s.Snapshot != "" {
 			return 2

@@ -21,7 +21,7 @@ const (
 // Change is one thing that differs between two locks.
 type Change struct {
 	Guest    string `json:"guest,omitempty"`     // of which guest; empty for a source
-	Kind     string `json:"kind"`                // source, guest, package, kernel, architecture, suite, snapshot, …
+	Kind     string `json:"kind"`                // spec, source, guest, package, kernel, architecture, suite, snapshot, …
 	Name     string `json:"name,omitempty"`      // of a source or a package
 	What     string `json:"change"`              // added, removed, changed, moved or rebuilt
 	Old      string `json:"old,omitempty"`       // the version that it was, or what the guest's property was
@@ -63,7 +63,7 @@ func (c Change) String() string {
 	return fmt.Sprintf("%s %s → %s%s", what, c.Old, c.New, suite)
 }
 
-// Diff says what differs between two locks: the sources, and of each guest its properties and its packages. A lock that
+// Diff says what differs between two locks: the needed specs, the sources, and of each guest its properties and its packages. A lock that
 // is nil has nothing.
 func Diff(old, new *Lock) []Change {
 	if old == nil {
@@ -72,10 +72,13 @@ func Diff(old, new *Lock) []Change {
 	if new == nil {
 		new = &Lock{}
 	}
-	out := diffLists(old.Sources, new.Sources, func(s LockedSource) entry {
+	out := diffLists(old.Needs, new.Needs, func(n NeededLock) entry {
+		return entry{"spec", n.Name, n.Lock[:min(len(n.Lock), 12)], n.Lock, ""}
+	})
+	out = append(out, diffLists(old.Sources, new.Sources, func(s LockedSource) entry {
 		digest := filesDigest(s.Files)
 		return entry{"source", s.Name, cmp.Or(s.Version, s.Commit, digest), digest, s.Suite}
-	})
+	})...)
 	all := map[string]bool{}
 	for _, l := range []*Lock{old, new} {
 		for name := range l.Guests {

@@ -16,7 +16,9 @@ import (
 // sorted is a copy of l with its lists in order, so that Marshal does not depend on how they were made.
 func (l *Lock) sorted() *Lock {
 	out := *l
-	out.Version = l.needs()
+	out.Version = l.oldest()
+	out.Needs = slices.Clone(l.Needs)
+	slices.SortStableFunc(out.Needs, func(a, b NeededLock) int { return cmp.Compare(a.Name, b.Name) })
 	out.Sources = slices.Clone(l.Sources)
 	slices.SortStableFunc(out.Sources, func(a, b LockedSource) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range out.Sources {

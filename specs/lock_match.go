@@ -12,7 +12,7 @@ import (
 // Matches says whether l was made for that spec, as it stands now: if not, an input fault that lists what changed.
 func (l *Lock) Matches(loaded *Loaded) error {
 	if l.Spec.Name == loaded.Spec.Name && l.Spec.Digest == loaded.Digest() {
-		return l.covers(loaded)
+		return l.complete(loaded)
 	}
 	changes := l.changes(loaded)
 	if l.Spec.Name != loaded.Spec.Name {
@@ -26,9 +26,23 @@ func (l *Lock) Matches(loaded *Loaded) error {
 		loaded.Spec.Name, strings.Join(changes, "; ")).WithRemedy("make it anew: belljar lock %s", loaded.ref())
 }
 
-// covers guards against a lock whose digest is right and whose contents are not: a bad merge makes such.
-func (l *Lock) covers(loaded *Loaded) error {
-	var missing []string
+// complete guards against a lock whose digest is right and whose contents are not: a bad merge makes such.
+func (l *Lock) complete(loaded *Loaded) error {
+	missing := l.lacks(loaded)
+	for _, name := range sortedKeys(loaded.Needed) {
+		if !slices.ContainsFunc(l.Needs, func(n NeededLock) bool { return n.Name == name }) {
+			missing = append(missing, "spec "+name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fault.New(fault.Input, "check lock", "the lock lacks %s", strings.Join(missing, ", ")).
+		WithRemedy("make it anew: belljar lock %s", loaded.ref())
+}
+
+// lacks lists the guests and sources of a spec that are not locked.
+func (l *Lock) lacks(loaded *Loaded) (missing []string) {
 	for _, name := range loaded.names {
 		if l.Guests[name] == nil {
 			missing = append(missing, "guest "+name)
@@ -39,11 +53,7 @@ func (l *Lock) covers(loaded *Loaded) error {
 			missing = append(missing, "source "+s.Name)
 		}
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return fault.New(fault.Input, "check lock", "the lock lacks %s", strings.Join(missing, ", ")).
-		WithRemedy("make it anew: belljar lock %s", loaded.ref())
+	return missing
 }
 
 // changes lists the sections in which the spec differs from the one that was locked, in words.
@@ -118,7 +128,7 @@ var resolvedFields = []string{"packages", "arch", "suite", "security", "updates"
 // NeedsResolve says whether the spec changed in a way that the archive must be asked about. Where only scripts,
 // environments, machines, artifacts or smoke tests changed, Restamp brings the lock up to date with no network.
 func NeedsResolve(old *Lock, l *Loaded) bool {
-	if old == nil || old.covers(l) != nil {
+	if old == nil || len(old.lacks(l)) > 0 {
 		return true
 	}
 	guests := map[string]bool{}

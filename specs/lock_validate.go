@@ -19,13 +19,22 @@ var (
 const snapshotLayout = "20060102T150405Z"
 
 func (c checker) lock(l *Lock) {
-	if needs := l.needs(); needs > l.Version {
-		c.fail(at("version"), "it is %d, but there are suites or snapshots, which version %d brought", l.Version, needs)
+	if oldest := l.oldest(); oldest > l.Version {
+		what := map[int]string{2: "suites or snapshots", 3: "needs"}[oldest]
+		c.fail(at("version"), "it is %d, but there are %s, which version %d brought", l.Version, what, oldest)
 	}
 	c.specName(at("spec", "name"), l.Spec.Name)
 	c.sha256(at("spec", "digest"), l.Spec.Digest)
 	for _, k := range sortedKeys(l.Spec.Sections) {
 		c.sha256(at("spec", "sections", k), l.Spec.Sections[k])
+	}
+	sorted(c, at("needs"), l.Needs, func(n NeededLock) string { return n.Name })
+	for i, n := range l.Needs {
+		c.specName(at("needs", i, "name"), n.Name)
+		c.sha256(at("needs", i, "lock"), n.Lock)
+		for _, k := range sortedKeys(n.Sections) {
+			c.sha256(at("needs", i, "sections", k), n.Sections[k])
+		}
 	}
 	sorted(c, at("sources"), l.Sources, func(s LockedSource) string { return s.Name })
 	for i, s := range l.Sources {

@@ -50,8 +50,12 @@ type Source struct {
 type Stage struct {
 	// The stage's name.
 	Name string `yaml:"name" json:"name"`
-	// The stages that run before it. Their outputs are in the folders `$STAGES/NAME`.
+	// The stages that run before it: `STAGE` of the same spec, or `SPEC#STAGE` of another, which is named as in a command,
+	// a path being relative to this file. Their outputs are in the folders `$STAGES/STAGE`. The other spec has a lock of
+	// its own and must build in all guests of this one.
 	Needs []string `yaml:"needs,omitempty" json:"needs,omitempty"`
+	// The sources that it sees, by their names; left out, all. A stage that sees less need not be run again as often.
+	Sources []string `yaml:"sources,omitzero" json:"sources,omitzero"`
 	// The Debian packages that it uses, beside the guest's own.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
 	// More variables. `SOURCES`, `STAGES`, `OUT` and `HOME` cannot be set.
@@ -62,7 +66,7 @@ type Stage struct {
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 	// The longest time without output, at the pace of KVM.
 	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
-	// The files that it makes, relative to `$OUT`. All must be there at the end.
+	// The files and folders that it makes, relative to `$OUT`; a folder ends in a slash. All must be there at the end.
 	Outputs []string `yaml:"outputs" json:"outputs"`
 }
 

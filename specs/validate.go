@@ -2,16 +2,15 @@ package specs
 
 import (
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // The syntax of the words in a spec. The JSON Schema repeats them, so that an editor says the same as this package.
 const (
 	NamePattern     = `^[a-z0-9][a-z0-9._+-]*$`                          // of guests, sources, stages, smoke tests
 	SpecNamePattern = `^[a-z0-9][a-z0-9._+-]*(/[a-z0-9][a-z0-9._+-]*)*$` // of specs: such names, in folders
+	NeedPattern     = `^(.+#)?[a-z0-9][a-z0-9._+-]*$`                    // of needs: a stage, of another spec or not
 	FilePattern     = `^[A-Za-z0-9][A-Za-z0-9._+-]*$`                    // of artifacts: a file name
 	PackagePattern  = `^[a-z0-9][a-z0-9+.-]+$`                           // deb-control(5), Package
 	VersionPattern  = `^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`                // deb-version(7)
@@ -91,7 +90,7 @@ func (c checker) spec(s *Spec) {
 	c.specName(at("name"), s.Name)
 	c.guests(s.Guests)
 	c.sources(s.Sources)
-	c.stages(s.Stages)
+	c.stages(s)
 	c.artifacts(s)
 	c.smokes(s)
 }
@@ -175,115 +174,6 @@ func (c checker) url(path []any, s string) {
 	}
 }
 
-func (c checker) stages(stages []Stage) {
-	if len(stages) == 0 {
-		c.fail(at("stages"), "no stage: nothing would be built")
-	}
-	seen := map[string]bool{}
-	var names []string
-	for i, s := range stages {
-		c.name(at("stages", i, "name"), s.Name)
-		c.unique(at("stages", i, "name"), s.Name, seen)
-		names = append(names, s.Name)
-	}
-	for i, s := range stages {
-		c.stage(i, s, names)
-	}
-	c.cycles(stages)
-}
-
-func (c checker) stage(i int, s Stage, names []string) {
-	needed := map[string]bool{}
-	for j, n := range s.Needs {
-		if !slices.Contains(names, n) {
-			c.fail(at("stages", i, "needs", j), "there is no stage %q%s", n, suggest(n, names))
-		}
-		c.unique(at("stages", i, "needs", j), n, needed)
-	}
-	c.packages(at("stages", i, "packages"), s.Packages)
-	for _, k := range sortedKeys(s.Env) {
-		path := at("stages", i, "env", k)
-		c.match(path, k, variableSyntax, "a variable's name")
-		if slices.Contains(reserved, k) {
-			c.fail(path, "%s is set by Belljar", k)
-		}
-		c.noNUL(path, s.Env[k])
-	}
-	if strings.TrimSpace(s.Script) == "" {
-		c.fail(at("stages", i, "script"), "the script is empty")
-	}
-	c.noNUL(at("stages", i, "script"), s.Script)
-	outputs := map[string]bool{}
-	for j, o := range s.Outputs {
-		c.output(at("stages", i, "outputs", j), o)
-		c.unique(at("stages", i, "outputs", j), o, outputs)
-	}
-}
-
-func (c checker) noNUL(path []any, s string) {
-	if strings.ContainsRune(s, 0) {
-		c.fail(path, "a NUL byte cannot be passed to a program")
-	}
-}
-
-func (c checker) packages(path []any, packages []string) {
-	seen := map[string]bool{}
-	for j, p := range packages {
-		where := append(slices.Clip(path), j)
-		c.match(where, p, packageSyntax, "a Debian package name")
-		c.unique(where, p, seen)
-	}
-}
-
-// output checks that a path stays below $OUT and has one way to be written.
-func (c checker) output(where []any, p string) {
-	switch {
-	case strings.HasPrefix(p, "/"):
-		c.fail(where, "%q is absolute: outputs are relative to $OUT", p)
-	case p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "/../") || strings.HasSuffix(p, "/.."):
-		c.fail(where, "%q climbs out of $OUT", p)
-	case p == "" || p == "." || path.Clean(p) != p:
-		c.fail(where, "%q is not a plain relative path, like build/rom.bin", p)
-	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		c.fail(where, "%q has a control character", p)
-	}
-}
-
-// cycles reports the first stage that needs itself by way of others, with the way.
-func (c checker) cycles(stages []Stage) {
-	index := map[string]int{}
-	for i, s := range stages {
-		index[s.Name] = i
-	}
-	state := make([]int, len(stages)) // 0 unseen, 1 on the way, 2 done
-	var way []string
-	var visit func(i int) bool
-	visit = func(i int) bool {
-		state[i] = 1
-		way = append(way, stages[i].Name)
-		for j, n := range stages[i].Needs {
-			k, ok := index[n]
-			switch {
-			case ok && state[k] == 1:
-				ring := append(way[slices.Index(way, stages[k].Name):], n)
-				c.fail(at("stages", i, "needs", j), "stages need each other in a ring: %s",
-					strings.Join(ring, " needs "))
-				return false
-			case ok && state[k] == 0 && !visit(k):
-				return false
-			}
-		}
-		way = way[:len(way)-1]
-		state[i] = 2
-		return true
-	}
-	for i := range stages {
-		if state[i] == 0 && !visit(i) {
-			return
-		}
-	}
-}
-
 func (c checker) artifacts(s *Spec) {
 	if len(s.Artifacts) == 0 {
 		c.fail(at("artifacts"), "no artifact: nothing would come out")
@@ -301,7 +191,10 @@ func (c checker) artifacts(s *Spec) {
 			c.fail(at("artifacts", i, "stage"), "there is no stage %q%s", a.Stage, suggest(a.Stage, stages))
 			continue
 		}
-		if outputs := s.Stages[k].Outputs; !slices.Contains(outputs, a.Path) {
+		switch outputs := s.Stages[k].Outputs; {
+		case IsFolder(a.Path):
+			c.fail(at("artifacts", i, "path"), "%q is a folder: an artifact is one file", a.Path)
+		case !slices.Contains(outputs, a.Path):
 			c.fail(at("artifacts", i, "path"), "%q is not an output of the stage %s%s",
 				a.Path, a.Stage, suggest(a.Path, outputs))
 		}

@@ -125,7 +125,8 @@ var rules = map[string]map[string]rule{
 	},
 	"Stage": {
 		"name":     pattern(specs.NamePattern),
-		"needs":    both(unique, elements(pattern(specs.NamePattern))),
+		"needs":    both(unique, elements(pattern(specs.NeedPattern))),
+		"sources":  both(unique, elements(pattern(specs.NamePattern))),
 		"packages": both(unique, elements(pattern(specs.PackagePattern))),
 		"env":      func(s *jsonschema.Schema) { s.PropertyNames = &jsonschema.Schema{Pattern: specs.VariablePattern} },
 		"silence":  fallback(specs.DefaultStageSilence),

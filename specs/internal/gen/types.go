@@ -71,7 +71,7 @@ func readField(f *ast.Field) (field, error) {
 	if doc == "" {
 		return field{}, fmt.Errorf("%s has no docstring", name)
 	}
-	return field{name: name, key: key, typ: typeString(f.Type), doc: doc, optional: options == "omitempty"}, nil
+	return field{name: name, key: key, typ: typeString(f.Type), doc: doc, optional: options != ""}, nil
 }
 
 func typeString(e ast.Expr) string {
