@@ -22,6 +22,12 @@ func TestStages(t *testing.T) {
 	runScripts(t, "stages.txtar")
 }
 
+// Stages that need those of other specs.
+func TestNeeds(t *testing.T) {
+	needMachines(t)
+	runScripts(t, "needs.txtar")
+}
+
 // toySpec has SeaBIOS's packages and sources, so that it shares its image; the script is indented by six blanks.
 func toySpec(name, script string) string {
 	return `name: ` + name + `

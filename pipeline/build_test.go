@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/belljar/belljar/fault"
-	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/fake"
@@ -27,7 +26,7 @@ func TestBuildHandsOverWhatBoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(j.opts.Out, "toy", j.guest.Name)
+	out := filepath.Join(j.opts.Out, "toy", j.asked.guest.Name)
 	if got := files(t, out); got != "record.json stage-rom.log stage-tool.log toy.rom" {
 		t.Errorf("out holds %q", got)
 	}
@@ -122,7 +121,7 @@ func TestFromCacheTrustsNothing(t *testing.T) {
 			h, said := newHouse(t, fake.Script{})
 			j := h.toyJob(t, toyROM)
 			rom := h.put(t, toyROM)
-			h.bind(t, "builds", j.ids.build, knownBuild{
+			h.bind(t, "builds", j.id, knownBuild{
 				Artifacts: []knownFile{{Name: "toy.rom", Digest: rom, Size: int64(len(toyROM)), Mode: 0o644}},
 				Record:    h.put(t, "{}"),
 			})
@@ -222,30 +221,6 @@ func TestNeedStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFault(t, h.needStored(items, "toy"), fault.Input, "1 of 2", items[1].Name)
-}
-
-func TestInOrder(t *testing.T) {
-	stage := func(name string, needs ...string) specs.Stage { return specs.Stage{Name: name, Needs: needs} }
-	for _, c := range []struct {
-		name   string
-		stages []specs.Stage
-		want   string
-	}{
-		{"none", nil, ""},
-		{"as written", []specs.Stage{stage("b"), stage("a")}, "b a"},
-		{"needed first", []specs.Stage{stage("rom", "tool"), stage("tool")}, "tool rom"},
-		{"diamond", []specs.Stage{stage("d", "b", "c"), stage("c", "a"), stage("b", "a"), stage("a")}, "a b c d"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var got []string
-			for _, s := range inOrder(c.stages) {
-				got = append(got, s.Name)
-			}
-			if strings.Join(got, " ") != c.want {
-				t.Errorf("got %v, want %s", got, c.want)
-			}
-		})
-	}
 }
 
 func TestFinish(t *testing.T) {

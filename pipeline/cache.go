@@ -35,7 +35,7 @@ type knownFile struct {
 // fromCache answers a build that has passed before; nil where it has not, or where the store has lost a part of it.
 func (j *job) fromCache(ctx context.Context) (*BuildResult, error) {
 	var known knownBuild
-	if ok, err := j.store.Lookup("builds", j.ids.build, &known); !ok || err != nil {
+	if ok, err := j.store.Lookup("builds", j.id, &known); !ok || err != nil {
 		return nil, err
 	}
 	needed := []store.Digest{known.Record}
@@ -58,15 +58,20 @@ func (j *job) fromCache(ctx context.Context) (*BuildResult, error) {
 }
 
 // logName is the file name of a stage's log, beside the record that names its digest.
-func logName(stage string) string { return "stage-" + stage + ".log" }
+func (n *node) logName() string { return "stage-" + n.fileName() + ".log" }
+
+// logged are the stages whose logs are there: that of a stage that need not be run may have gone from the store.
+func (j *job) logged() []*node {
+	return slices.DeleteFunc(slices.Clone(j.nodes), func(n *node) bool { return !j.store.Has(n.result.Log) })
+}
 
 // deliver writes artifacts, logs and record into the out folder: each whole or not at all, the record last.
 func (j *job) deliver(ctx context.Context, known *knownBuild, cached bool) (*BuildResult, error) {
 	res := &BuildResult{
-		Run: known.Run, Spec: j.loaded.Spec.Name, Guest: j.guest.Name, Cached: cached, Accel: known.Accel,
+		Run: known.Run, Spec: j.asked.loaded.Spec.Name, Guest: j.asked.guest.Name, Cached: cached, Accel: known.Accel,
 		Verdicts: known.Verdicts, Parts: known.Parts,
 	}
-	out, err := filepath.Abs(filepath.Join(j.opts.Out, j.loaded.Spec.Name, j.guest.Name))
+	out, err := filepath.Abs(filepath.Join(j.opts.Out, res.Spec, res.Guest))
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func (g *booted) corrupted(err error) error {
 
 // damagedImage looks behind a guest's fault: with a damaged image a guest does not boot, hangs, or finds a corrupt
 // block. The damaged image is moved out of the way, so that the next build makes it anew.
-func (j *job) damagedImage(ctx context.Context, err error) error {
+func (j *jar) damagedImage(ctx context.Context, err error) error {
 	bad, corrupt := errors.AsType[*corruption](err)
 	if !corrupt && fault.KindOf(err) != fault.Guest || ctx.Err() != nil {
 		return err

@@ -16,24 +16,23 @@ const corruptLine = "[   12.345678] device-mapper: verity: 254:1: data block 471
 
 // A guest that finds a corrupt block, and what the stored image says to that.
 func TestDamagedImage(t *testing.T) {
-	boot := func(t *testing.T, j *job, s fake.Script) error {
+	boot := func(t *testing.T, j *jar, s fake.Script) error {
 		t.Helper()
 		j.backend = playing(s)
-		stage := j.loaded.Spec.Stages[1]
 		dir := t.TempDir()
 		j.decision = vm.Decision{Accel: vm.TCG}
 		var err error
 		if j.bundle, err = j.house.bundle(t.Context(), j.guest, j.locked); err != nil {
 			t.Fatal(err)
 		}
-		_, err = j.bootStage(t.Context(), &stage, dir, stageDisks(dir))
+		_, err = j.stage("tool").bootStage(t.Context(), dir, stageDisks(dir))
 		return err
 	}
-	newJob := func(t *testing.T) (*house, *job) {
+	newJob := func(t *testing.T) (*house, *jar) {
 		t.Helper()
 		h, _ := newHouse(t, fake.Script{})
-		j := h.toyJob(t, "a ROM")
-		if _, err := h.store.Lookup("images", j.ids.image, &j.image); err != nil {
+		j := h.toyJob(t, "a ROM").asked
+		if _, err := h.store.Lookup("images", j.imageID, &j.image); err != nil {
 			t.Fatal(err)
 		}
 		j.image.Root = h.put(t, "a root disk of its own")

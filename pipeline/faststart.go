@@ -115,13 +115,13 @@ func (h *house) wake(ctx context.Context, g vm.Guest, clock time.Time, keys *pro
 
 // mayStartFast says whether states are of use here at all. Under KVM a boot takes about a second and nothing has been
 // measured; without a backend that can restore there is nothing to ask.
-func (j *job) mayStartFast() bool {
+func (j *jar) mayStartFast() bool {
 	_, can := j.backend.(vm.Restorer)
 	return can && !j.opts.Cold && j.decision.Accel == vm.TCG
 }
 
 // stateKey names a state by all that its guest has seen: everything of the machine but the paths, and what runs it.
-func (j *job) stateKey(m vm.Machine) (string, error) {
+func (j *jar) stateKey(m vm.Machine) (string, error) {
 	m = vm.Machine{
 		Arch: m.Arch, Type: m.Type, CPU: m.CPU, CPUs: m.CPUs, Memory: m.Memory, Clock: m.Clock, Accel: m.Accel,
 		Boot: vm.Boot{Cmdline: m.Boot.Cmdline}, Disks: m.Disks, DebugCon: m.DebugCon, Entropy: m.Entropy, OnReset: m.OnReset,
@@ -148,7 +148,7 @@ func (j *job) stateKey(m vm.Machine) (string, error) {
 // beginning decides how a stage's guest comes to life. The first guest of its kind boots from power-on, and so does every
 // guest if states are of no use; the second of its kind is the occasion to save a state, which costs about two boots;
 // from then on all go on from it. A state that cannot be made is no reason not to build.
-func (j *job) beginning(ctx context.Context, m vm.Machine) (beginning, string, error) {
+func (j *jar) beginning(ctx context.Context, m vm.Machine) (beginning, string, error) {
 	if !j.mayStartFast() {
 		return beginning{}, "", nil
 	}
@@ -175,7 +175,7 @@ func (j *job) beginning(ctx context.Context, m vm.Machine) (beginning, string, e
 	return beginning{state: state}, key, nil
 }
 
-func (j *job) knownState(key string) (*savedState, error) {
+func (j *jar) knownState(key string) (*savedState, error) {
 	var state savedState
 	ok, err := j.store.Lookup(stateKind, key, &state)
 	if err != nil || !ok || !j.store.Has(state.Object) {
@@ -185,14 +185,14 @@ func (j *job) knownState(key string) (*savedState, error) {
 }
 
 // dropState forgets a state that does not work here, and says so.
-func (j *job) dropState(key string, why error) error {
+func (j *jar) dropState(key string, why error) error {
 	text := fmt.Sprintf("the saved state of a booted guest does not work and is dropped (%v); booting from power-on", why)
 	j.report(Event{Kind: Warning, Phase: PhaseBoot, Text: text})
 	return errors.Join(j.store.Unbind(stateKind, key), j.store.Unbind(bootKind, key))
 }
 
 // makeState boots a guest like m, parks it and saves its state. Of several that want it one makes it.
-func (j *job) makeState(ctx context.Context, m vm.Machine, key string) (*savedState, error) {
+func (j *jar) makeState(ctx context.Context, m vm.Machine, key string) (*savedState, error) {
 	release, err := j.store.Claim(ctx, stateKind, key, func() {
 		j.note(PhaseBoot, "another belljar is saving the state of this guest: waiting for it")
 	})
@@ -220,8 +220,8 @@ func (j *job) makeState(ctx context.Context, m vm.Machine, key string) (*savedSt
 }
 
 // saveState does makeState's work in a machine with the same root, and disks of the same size with nothing on them.
-func (j *job) saveState(ctx context.Context, m vm.Machine, state *savedState) (err error) {
-	dir, err := j.run.Dir("fast-start")
+func (j *jar) saveState(ctx context.Context, m vm.Machine, state *savedState) (err error) {
+	dir, err := j.run.Dir("fast-start" + j.mark)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (j *job) saveState(ctx context.Context, m vm.Machine, state *savedState) (e
 
 // park hangs up, and waits until the guest says that nothing is left of the session. It returns the line on which the
 // guest now waits.
-func (j *job) park(g *booted) (net.Conn, error) {
+func (j *jar) park(g *booted) (net.Conn, error) {
 	_, digest, err := provision.Agent(j.locked.Arch)
 	if err != nil {
 		return nil, err
@@ -296,7 +296,7 @@ func (j *job) park(g *booted) (net.Conn, error) {
 
 // stretch makes an input disk as large as all are that a state may be used with. A larger one stays as it is: its guest
 // boots from power-on, for no state knows a disk of that size.
-func (j *job) stretch(f *os.File) error {
+func (j *jar) stretch(f *os.File) error {
 	if _, can := j.backend.(vm.Restorer); !can {
 		return nil
 	}
@@ -312,7 +312,7 @@ func (j *job) stretch(f *os.File) error {
 
 // bootFast boots a stage's guest from a state where that is possible, and otherwise, or where it comes to nothing, from
 // power-on.
-func (j *job) bootFast(ctx context.Context, dir string, m vm.Machine, name string) (*booted, error) {
+func (j *jar) bootFast(ctx context.Context, dir string, m vm.Machine, name string) (*booted, error) {
 	from, key, err := j.beginning(ctx, m)
 	if err != nil {
 		return nil, err

@@ -31,15 +31,15 @@ func (r *rewinding) Restore(_ context.Context, m vm.Machine, _ string, state io.
 // A state is made on the second occasion at the earliest; one that does not work is dropped aloud, and the guest boots
 // from power-on.
 func TestFastStartIsNeverAFailure(t *testing.T) {
-	setUp := func(t *testing.T) (*house, *heard, *job, *rewinding) {
+	setUp := func(t *testing.T) (*house, *heard, *jar, *rewinding) {
 		t.Helper()
 		h, said := newHouse(t, fake.Script{})
 		lines := fake.Say("Kernel panic - not syncing: cold")
 		backend := &rewinding{fakeVMs: playing(fake.Script{Lines: lines, End: fake.Panics})}
 		h.backend = backend
-		j := h.toyJob(t, "a ROM")
+		j := h.toyJob(t, "a ROM").asked
 		j.decision = vm.Decision{Accel: vm.TCG}
-		if _, err := h.store.Lookup("images", j.ids.image, &j.image); err != nil {
+		if _, err := h.store.Lookup("images", j.imageID, &j.image); err != nil {
 			t.Fatal(err)
 		}
 		var err error
@@ -48,10 +48,10 @@ func TestFastStartIsNeverAFailure(t *testing.T) {
 		}
 		return h, said, j, backend
 	}
-	boot := func(t *testing.T, j *job) {
+	boot := func(t *testing.T, j *jar) {
 		t.Helper()
-		stage, dir := j.loaded.Spec.Stages[1], t.TempDir()
-		_, err := j.bootStage(t.Context(), &stage, dir, stageDisks(dir))
+		dir := t.TempDir()
+		_, err := j.stage("tool").bootStage(t.Context(), dir, stageDisks(dir))
 		wantFault(t, err, fault.Guest, "not syncing: cold")
 	}
 	kept := func(t *testing.T, h *house, kind string) []string {

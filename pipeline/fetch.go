@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,14 +27,18 @@ func Fetch(ctx context.Context, cfg Config, o FetchOptions) (*FetchResult, error
 	if err != nil {
 		return nil, err
 	}
-	guests := []*specs.LockedGuest{p.locked}
-	if o.Guest == "" {
-		guests = guests[:0]
-		for _, name := range p.loaded.GuestNames() {
-			guests = append(guests, p.lock.Guests[name])
+	var items []fetch.Item
+	for _, p := range p.all() {
+		guests := []*specs.LockedGuest{p.locked}
+		if o.Guest == "" {
+			guests = guests[:0]
+			for _, name := range p.loaded.GuestNames() {
+				guests = append(guests, p.lock.Guests[name])
+			}
 		}
+		items = append(items, pinned(p.lock, guests...)...)
 	}
-	items := pinned(p.lock, guests...)
+	items = inNameOrder(items)
 	res := &FetchResult{Files: len(items)}
 	for _, it := range items {
 		res.Bytes += it.Size
@@ -68,14 +73,15 @@ func pinned(l *specs.Lock, guests ...*specs.LockedGuest) []fetch.Item {
 			seen[f.SHA256] = it
 		}
 	}
-	items := make([]fetch.Item, 0, len(seen))
-	for _, it := range seen {
-		items = append(items, it)
-	}
+	return inNameOrder(slices.Collect(maps.Values(seen)))
+}
+
+// inNameOrder sorts items by their names, and drops those that are there already.
+func inNameOrder(items []fetch.Item) []fetch.Item {
 	slices.SortFunc(items, func(a, b fetch.Item) int {
 		return strings.Compare(a.Name+string(a.Digest), b.Name+string(b.Digest))
 	})
-	return items
+	return slices.CompactFunc(items, func(a, b fetch.Item) bool { return a.Name == b.Name && a.Digest == b.Digest })
 }
 
 func debName(p specs.Package) string { return p.Name + "_" + p.Version + "_" + p.Arch + ".deb" }

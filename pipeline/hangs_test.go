@@ -83,7 +83,7 @@ func (h *house) standstill(t *testing.T, script string) error {
 		t.Fatal(err)
 	}
 	defer func() { _ = j.run.Finish(vm.Passed, nil) }()
-	if err := j.prepare(t.Context()); err != nil {
+	if err := j.asked.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := j.run.Dir("guest")
@@ -92,7 +92,7 @@ func (h *house) standstill(t *testing.T, script string) error {
 	}
 	disks := stageDisks(dir)
 	defer disks.remove()
-	g, err := j.bootStage(t.Context(), &p.loaded.Spec.Stages[0], dir, disks)
+	g, err := j.nodes[0].bootStage(t.Context(), dir, disks)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,6 +113,8 @@ type plan struct {
 	lock   *specs.Lock
 	guest  *specs.Guest
 	locked *specs.LockedGuest
+	needed map[string]*plan // the specs that it needs, by name, in the same guest
+	mark   string           // ends the names of its folders in a run; empty for the spec that a command was given
 }
 
 func makePlan(spec, lockPath, guest string) (*plan, error) {
@@ -122,19 +126,51 @@ func makePlan(spec, lockPath, guest string) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := specs.LoadLock(loaded, lockPath)
+	locks, err := specs.LoadLocks(loaded, lockPath)
 	if err != nil {
 		return nil, err
 	}
-	if err := lock.Matches(loaded); err != nil {
-		return nil, err
+	return planOf(loaded, locks, g, map[string]*plan{})
+}
+
+// planOf makes the plan of a spec and of those that it needs; each is made once.
+func planOf(l *specs.Loaded, locks specs.Locks, g *specs.Guest, made map[string]*plan) (*plan, error) {
+	name := l.Spec.Name
+	if made[name] != nil {
+		return made[name], nil
 	}
-	locked := lock.Guests[g.Name]
-	if locked == nil {
-		return nil, fault.New(fault.Input, "lock of "+loaded.Spec.Name, "it has no guest %s", g.Name).
-			WithRemedy("run: belljar lock %s", spec)
+	p := &plan{loaded: l, lock: locks[name], guest: g, needed: map[string]*plan{}}
+	if len(made) > 0 {
+		p.mark = "@" + flat(name)
 	}
-	return &plan{loaded, lock, g, locked}, nil
+	if p.locked = p.lock.Guests[g.Name]; p.locked == nil {
+		return nil, fault.New(fault.Input, "lock of "+name, "it has no guest %s", g.Name).
+			WithRemedy("run: belljar lock %s", name)
+	}
+	made[name] = p
+	for need, needed := range l.Needed {
+		its, err := needed.Guest(g.Name)
+		if err == nil {
+			p.needed[need], err = planOf(needed, locks, its, made)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// all lists the plan and those of all that its spec needs, each once.
+func (p *plan) all() []*plan {
+	list := []*plan{p}
+	for i := 0; i < len(list); i++ {
+		for _, name := range slices.Sorted(maps.Keys(list[i].needed)) {
+			if next := list[i].needed[name]; !slices.Contains(list, next) {
+				list = append(list, next)
+			}
+		}
+	}
+	return list
 }
 
 // begin opens the house for work on a spec in one of its guests. Until release is called, nothing that the work relies

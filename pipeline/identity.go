@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 
 	"github.com/belljar/belljar/image"
 	"github.com/belljar/belljar/image/initramfs"
@@ -58,6 +59,26 @@ func imageIdentity(g *specs.Guest, lg *specs.LockedGuest, agent string) string {
 		Packages  []string
 		Kernel    []string
 	}{"image", image.Version, initramfs.Recipe(), machineOf(g), agent, packages, kernel})
+}
+
+// identify settles a node's identity, when those of its needs are.
+func (n *node) identify() {
+	var needs []string
+	for _, need := range n.needs {
+		needs = append(needs, need.id)
+	}
+	n.id = stageIdentity(n.stage, n.imageID, n.guest, n.sources(), needs, n.agent)
+}
+
+// sources are those that the stage sees.
+func (n *node) sources() []specs.LockedSource {
+	all := n.lock.Sources
+	if n.stage.Sources == nil {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(s specs.LockedSource) bool {
+		return !slices.Contains(n.stage.Sources, s.Name)
+	})
 }
 
 // stageIdentity names what a stage will make. Its needs come in by their own identities.

@@ -113,7 +113,7 @@ func TestBuildIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return j.ids.build
+		return j.id
 	}
 	want := idOf(BuildOptions{})
 	for name, o := range map[string]BuildOptions{

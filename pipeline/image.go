@@ -92,7 +92,7 @@ func (h *house) makeImage(ctx context.Context, p *plan, b *bundle, id string, ac
 	var changed int64
 	configure, err := h.phase(PhaseConfigure, "", "dpkg --configure in a guest", func() (string, error) {
 		err := h.retried(ctx, PhaseConfigure, "", func(attempt int) error {
-			dir, err := run.Dir(numbered("configure", attempt))
+			dir, err := run.Dir(numbered("configure"+p.mark, attempt))
 			if err != nil {
 				return err
 			}
@@ -213,9 +213,9 @@ func sparse(path string, n int64) error {
 }
 
 // inputTrees are the folders of the input disk with the sources, unpacked.
-func (h *house) inputTrees(l *specs.Lock) ([]image.Tree, error) {
+func (h *house) inputTrees(sources []specs.LockedSource) ([]image.Tree, error) {
 	var trees []image.Tree
-	for _, s := range l.Sources {
+	for _, s := range sources {
 		t := image.Tree{Name: s.Name}
 		for _, f := range s.Files {
 			t.Parts = append(t.Parts, image.Part{

@@ -46,29 +46,32 @@ func ImageBoot(ctx context.Context, cfg Config, o BuildOptions) (_ *BootResult, 
 
 // bootOnce boots the first stage's guest for the sake of its boot.
 func (j *job) bootOnce(ctx context.Context) (_ *BootResult, err error) {
-	if err := j.prepare(ctx); err != nil {
+	if err := j.asked.prepare(ctx); err != nil {
 		return nil, err
 	}
 	dir, err := j.run.Dir("boot")
 	if err != nil {
 		return nil, err
 	}
-	stage := inOrder(j.loaded.Spec.Stages)[0] // needs nothing: it comes first
+	stage, err := j.firstStage()
+	if err != nil {
+		return nil, err
+	}
 	disks := stageDisks(dir)
 	defer func() { err = errors.Join(err, disks.remove()) }()
 	var g *booted
 	if _, err = j.phase(PhaseBoot, "", "a guest for the sake of its boot", func() (string, error) {
-		g, err = j.bootStage(ctx, &stage, dir, disks)
+		g, err = stage.bootStage(ctx, dir, disks)
 		return g.came(), err
 	}); err != nil {
 		return nil, err
 	}
-	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
+	defer func() { err = stage.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
 	marks := g.trail.all()
 	j.note(PhaseBoot, "boot: "+g.trail.String())
 	return &BootResult{
-		Run: j.run.ID(), Spec: j.loaded.Spec.Name, Guest: j.guest.Name, Accel: string(j.decision.Accel), Start: g.from.String(), Marks: marks,
-		Kernel: j.store.Path(j.bundle.Kernel), Initrd: j.store.Path(j.bundle.Initramfs), Cmdline: g.cmdline,
+		Run: j.run.ID(), Spec: stage.loaded.Spec.Name, Guest: stage.guest.Name, Accel: string(stage.decision.Accel), Start: g.from.String(), Marks: marks,
+		Kernel: j.store.Path(stage.bundle.Kernel), Initrd: j.store.Path(stage.bundle.Initramfs), Cmdline: g.cmdline,
 		Took: marks[len(marks)-1].At,
 	}, nil
 }

@@ -94,7 +94,8 @@ func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult
 		return nil, err
 	}
 	res := &ImageResult{Parts: []Part{}}
-	built, ok, err := h.knownImage(j.ids.image)
+	r := j.asked
+	built, ok, err := h.knownImage(r.imageID)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +103,8 @@ func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult
 		_, err := h.verified(ctx, built.Root)
 		switch {
 		case err == nil:
-			res.Cached, j.image = true, h.noteUse(j.ids.image, p, built, false)
-			return j.imageResult(res), nil
+			res.Cached, r.image = true, h.noteUse(r.imageID, p, built, false)
+			return r.imageResult(res), nil
 		case ctx.Err() != nil:
 			return nil, err
 		}
@@ -114,16 +115,16 @@ func ImageBuild(ctx context.Context, cfg Config, o BuildOptions) (_ *ImageResult
 	}
 	res.Run = j.run.ID()
 	h.followPhases(j.run)
-	if err := j.prepare(ctx); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		res.Kept = h.kept
 		return res, errors.Join(err, j.finish(ctx, err))
 	}
-	res.Accel, res.Parts = string(j.decision.Accel), j.parts
-	return j.imageResult(res), j.finish(ctx, nil)
+	res.Accel, res.Parts = string(r.decision.Accel), j.parts
+	return r.imageResult(res), j.finish(ctx, nil)
 }
 
-func (j *job) imageResult(res *ImageResult) *ImageResult {
-	res.ImageInfo = imageInfo(j.ids.image, j.image)
+func (j *jar) imageResult(res *ImageResult) *ImageResult {
+	res.ImageInfo = imageInfo(j.imageID, j.image)
 	res.Path = j.store.Path(j.image.Root)
 	res.Took = time.Since(j.started)
 	return res

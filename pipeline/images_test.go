@@ -81,7 +81,7 @@ func TestFindImage(t *testing.T) {
 	}
 	// What the toy's own image is, is found by its spec.
 	j := h.toyJob(t, "rom")
-	got, err := h.findImage(ImageRef{Image: j.loaded.Path})
+	got, err := h.findImage(ImageRef{Image: j.asked.loaded.Path})
 	if err != nil || got.Root != j.builtRoot(t) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -90,7 +90,7 @@ func TestFindImage(t *testing.T) {
 // builtRoot is the root that the store knows of the job's image.
 func (j *job) builtRoot(t *testing.T) store.Digest {
 	t.Helper()
-	built, ok, err := j.knownImage(j.ids.image)
+	built, ok, err := j.knownImage(j.asked.imageID)
 	if !ok || err != nil {
 		t.Fatal(ok, err)
 	}

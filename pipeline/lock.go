@@ -31,6 +31,10 @@ func (h *house) makeLock(ctx context.Context, o LockOptions) (*LockResult, error
 	if err != nil {
 		return nil, err
 	}
+	needed, err := specs.LoadNeededLocks(loaded)
+	if err != nil {
+		return nil, err
+	}
 	// A shipped spec has no place on the disk: its lock goes to the current folder.
 	file := cmp.Or(o.Path, loaded.LockPath(), path.Base(loaded.Spec.Name)+".lock.json")
 	old, err := readOld(file)
@@ -42,6 +46,9 @@ func (h *house) makeLock(ctx context.Context, o LockOptions) (*LockResult, error
 		h.note(PhaseLock, "packages and sources are as they were locked: nothing to resolve (--update asks the archive)")
 		lock = specs.Restamp(old, loaded)
 	} else if lock, err = h.resolve(ctx, loaded); err != nil {
+		return nil, err
+	}
+	if err := lock.Pin(loaded, needed); err != nil {
 		return nil, err
 	}
 	res := &LockResult{Path: file, DryRun: o.DryRun, Changes: []string{}, Details: []specs.Change{}}

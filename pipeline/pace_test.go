@@ -9,9 +9,10 @@ import (
 
 // Every limit that a spec sets is stretched by the host's pace, and none that it does not set appears.
 func TestPaceOfSpec(t *testing.T) {
-	j := &job{house: &house{pace: 12}, plan: &plan{guest: &specs.Guest{}, locked: &specs.LockedGuest{}}}
-	j.lock = &specs.Lock{}
-	st := j.guestStage(&specs.Stage{Silence: specs.Duration(time.Second)})
+	j := &job{house: &house{pace: 12}}
+	p := &plan{guest: &specs.Guest{}, lock: &specs.Lock{}, locked: &specs.LockedGuest{}}
+	n := &node{jar: &jar{job: j, plan: p}, stage: &specs.Stage{Silence: specs.Duration(time.Second)}}
+	st := n.guestStage()
 	if st.Silence != 12*time.Second || st.Timeout != 0 {
 		t.Errorf("stage: silence %s, timeout %s", st.Silence, st.Timeout)
 	}

@@ -27,10 +27,13 @@ func Shell(ctx context.Context, cfg Config, o BuildOptions, t ShellIO) (code int
 	}
 	h.followPhases(j.run)
 	defer func() { err = errors.Join(err, j.finish(ctx, err)) }()
-	if err := j.prepare(ctx); err != nil {
+	if err := j.asked.prepare(ctx); err != nil {
 		return 0, err
 	}
-	stage := inOrder(p.loaded.Spec.Stages)[0] // needs nothing: it comes first
+	stage, err := j.firstStage()
+	if err != nil {
+		return 0, err
+	}
 	dir, err := j.run.Dir("shell")
 	if err != nil {
 		return 0, err
@@ -38,14 +41,14 @@ func Shell(ctx context.Context, cfg Config, o BuildOptions, t ShellIO) (code int
 	disks := stageDisks(dir)
 	defer func() { err = errors.Join(err, disks.remove()) }()
 	var g *booted
-	if _, err = j.phase(PhaseBoot, stage.Name, "a guest to look around in", func() (string, error) {
-		g, err = j.bootStage(ctx, &stage, dir, disks)
+	if _, err = j.phase(PhaseBoot, stage.name(), "a guest to look around in", func() (string, error) {
+		g, err = stage.bootStage(ctx, dir, disks)
 		return g.came(), err
 	}); err != nil {
 		return 0, err
 	}
-	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
-	err = g.Prepare(g.ctx, j.guestStage(&stage))
+	defer func() { err = stage.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
+	err = g.Prepare(g.ctx, stage.guestStage())
 	if err == nil {
 		code, err = g.Shell(g.ctx, t.terminal())
 	}

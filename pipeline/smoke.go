@@ -30,12 +30,15 @@ type trial struct {
 
 // smoke boots what lies in quarantine. Only when all tests passed may it leave.
 func (j *job) smoke(ctx context.Context, files map[string]string) error {
+	if err := j.asked.choose(ctx); err != nil {
+		return err
+	}
 	start := time.Now()
 	var trials []trial
-	for _, t := range j.loaded.Spec.Smoke {
+	for _, t := range j.asked.loaded.Spec.Smoke {
 		trials = append(trials, trial{t.Artifact, files[t.Artifact], "smoke-" + t.Name, smokeTest(t, files[t.Vars], j.pace)})
 	}
-	verdicts, err := j.smokeAll(ctx, trials, j.decision.Accel, j.run)
+	verdicts, err := j.smokeAll(ctx, trials, j.asked.decision.Accel, j.run)
 	j.verdicts = verdicts
 	j.parts = append(j.parts, Part{Phase: PhaseSmoke, Took: time.Since(start)})
 	return err

@@ -26,12 +26,12 @@ import (
 // stageResult is what is remembered of a stage: its outputs, and what the agent saw and logged.
 type stageResult struct {
 	Outputs []stageOutput
+	Image   usedImage
 	Seal    json.RawMessage // wire.Seal
 	Log     store.Digest
 	Wall    time.Duration
 	Accel   string
 	Start   string // how its guest came to life
-	cached  bool
 }
 
 type stageOutput struct {
@@ -66,42 +66,37 @@ func (h *house) retried(ctx context.Context, p Phase, name string, work func(att
 
 // runStages runs what is not known yet, each stage in a fresh guest.
 func (j *job) runStages(ctx context.Context) error {
-	for _, s := range inOrder(j.loaded.Spec.Stages) {
-		if !j.opts.NoCache {
-			known, err := j.knownStage(s.Name)
-			if err != nil {
-				return err
-			}
-			if known != nil {
-				j.stages[s.Name] = known
-				text := "stage " + s.Name + ": nothing changed, answered from the cache"
-				j.report(Event{Kind: Note, Phase: PhaseStage, Name: s.Name, Text: text})
-				continue
-			}
+	for _, n := range j.toRun() { // before hours are spent on the first, all is there
+		if err := n.bring(ctx); err != nil {
+			return err
 		}
-		if err := j.runStage(ctx, &s); err != nil {
+	}
+	for _, n := range j.nodes {
+		if !n.must {
+			text := "stage " + n.name() + ": nothing changed, answered from the cache"
+			j.report(Event{Kind: Note, Phase: PhaseStage, Name: n.name(), Text: text})
+			continue
+		}
+		if err := n.runStage(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (j *job) knownStage(name string) (*stageResult, error) {
-	var known stageResult
-	ok, err := j.store.Lookup("stages", j.ids.stages[name], &known)
+// knownStage looks a stage up: nil if nothing is known of it. Of one that is not whole the store has lost an output or
+// the log.
+func (h *house) knownStage(id string) (known *stageResult, whole bool, err error) {
+	known = new(stageResult)
+	ok, err := h.store.Lookup("stages", id, known)
 	if !ok || err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if !j.store.Has(known.Log) {
-		return nil, nil
-	}
+	whole = h.store.Has(known.Log)
 	for _, o := range known.Outputs {
-		if !j.store.Has(o.Digest) {
-			return nil, nil
-		}
+		whole = whole && h.store.Has(o.Digest)
 	}
-	known.cached = true
-	return &known, nil
+	return known, whole, nil
 }
 
 // numbered keeps the folders of several attempts apart.
@@ -112,47 +107,50 @@ func numbered(name string, attempt int) string {
 	return name + "-" + strconv.Itoa(attempt)
 }
 
-func (j *job) runStage(ctx context.Context, s *specs.Stage) error {
-	err := j.retried(ctx, PhaseStage, s.Name, func(attempt int) error {
-		res, err := j.tryStage(ctx, s, attempt)
-		j.stages[s.Name] = res
+// runStage runs a stage, its guest being made ready first, and remembers what came of it.
+func (n *node) runStage(ctx context.Context) error {
+	if err := n.prepare(ctx); err != nil {
+		return err
+	}
+	err := n.retried(ctx, PhaseStage, n.name(), func(attempt int) (err error) {
+		n.result, err = n.tryStage(ctx, attempt)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return j.store.Bind("stages", j.ids.stages[s.Name], j.stages[s.Name])
+	return n.store.Bind("stages", n.id, n.result)
 }
 
-func (j *job) tryStage(ctx context.Context, s *specs.Stage, attempt int) (res *stageResult, err error) {
-	dir, err := j.run.Dir(numbered("stage-"+s.Name, attempt))
+func (n *node) tryStage(ctx context.Context, attempt int) (res *stageResult, err error) {
+	dir, err := n.run.Dir(numbered("stage-"+n.fileName(), attempt))
 	if err != nil {
 		return nil, err
 	}
 	disks := stageDisks(dir)
 	defer func() { err = errors.Join(err, disks.remove()) }()
 	if attempt > 1 {
-		j.opts.Cold = true // whatever it was that went wrong, it is not to be carried over
+		n.opts.Cold = true // whatever it was that went wrong, it is not to be carried over
 	}
 	var g *booted
-	part, err := j.phase(PhaseBoot, s.Name, "a guest for stage "+s.Name, func() (string, error) {
-		g, err = j.bootStage(ctx, s, dir, disks)
+	part, err := n.phase(PhaseBoot, n.name(), "a guest for stage "+n.name(), func() (string, error) {
+		g, err = n.bootStage(ctx, dir, disks)
 		return g.came(), err
 	})
-	j.parts = append(j.parts, part)
+	n.parts = append(n.parts, part)
 	if err != nil {
 		return nil, err
 	}
 	// Once the guest is gone, all that its kernel had to say of the root has been read.
-	defer func() { err = j.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
+	defer func() { err = n.damagedImage(ctx, g.corrupted(errors.Join(err, g.Close()))) }()
 
-	part, err = j.phase(PhaseStage, s.Name, "stage "+s.Name, func() (string, error) {
-		res, err = j.inGuest(ctx, s, g, dir)
+	part, err = n.phase(PhaseStage, n.name(), "stage "+n.name(), func() (string, error) {
+		res, err = n.inGuest(ctx, g, dir)
 		return "its outputs are hashed on both sides", err
 	})
-	j.parts = append(j.parts, part)
+	n.parts = append(n.parts, part)
 	if err != nil {
-		j.keep(ctx, j.run, g, PhaseStage, err)
+		n.keep(ctx, n.run, g, PhaseStage, err)
 	}
 	return res, err
 }
@@ -175,43 +173,43 @@ func (d disks) remove() error {
 }
 
 // bootStage makes a stage's disks and boots a guest with them: from a saved state if there is one.
-func (j *job) bootStage(ctx context.Context, s *specs.Stage, dir string, d disks) (*booted, error) {
-	if err := j.makeInputs(ctx, s, d.inputs); err != nil {
+func (n *node) bootStage(ctx context.Context, dir string, d disks) (*booted, error) {
+	if err := n.makeInputs(ctx, d.inputs); err != nil {
 		return nil, err
 	}
 	_ = os.Remove(d.scratch)
-	if err := image.Scratch(d.scratch, int64(j.guest.Scratch)); err != nil {
+	if err := image.Scratch(d.scratch, int64(n.guest.Scratch)); err != nil {
 		return nil, err
 	}
 	if err := sparse(d.outputs, outputsSize); err != nil {
 		return nil, err
 	}
-	m := machine(j.guest, j.locked)
-	m.Name, m.Accel = filepath.Base(dir), j.decision.Accel
+	m := machine(n.guest, n.locked)
+	m.Name, m.Accel = filepath.Base(dir), n.decision.Accel
 	// The root is not read through here: the guest's kernel holds each block that it reads against the root hash.
-	m.Boot.Cmdline = initramfs.Verity(j.image.RootHash)
+	m.Boot.Cmdline = initramfs.Verity(n.image.RootHash)
 	m.Disks = []vm.Disk{
-		{Serial: diskRoot, Path: j.store.Path(j.image.Root), Bus: vm.BusVirtio, ReadOnly: true},
+		{Serial: diskRoot, Path: n.store.Path(n.image.Root), Bus: vm.BusVirtio, ReadOnly: true},
 		{Serial: diskInputs, Path: d.inputs, Bus: vm.BusVirtio, ReadOnly: true},
 		{Serial: diskScratch, Path: d.scratch, Bus: vm.BusVirtio},
 		{Serial: diskOutputs, Path: d.outputs, Bus: vm.BusVirtio},
 	}
-	g, err := j.bootFast(ctx, dir, m, s.Name)
-	return g, j.damagedImage(ctx, err)
+	g, err := n.bootFast(ctx, dir, m, n.name())
+	return g, n.damagedImage(ctx, err)
 }
 
-// makeInputs writes the input disk: sources/NAME and, for each stage that s needs, stages/NAME.
-func (j *job) makeInputs(ctx context.Context, s *specs.Stage, path string) (err error) {
-	trees, err := j.inputTrees(j.lock)
+// makeInputs writes the input disk: sources/NAME and, for each stage that this one needs, stages/NAME.
+func (n *node) makeInputs(ctx context.Context, path string) (err error) {
+	trees, err := n.inputTrees(n.sources())
 	if err != nil {
 		return err
 	}
-	for _, need := range s.Needs {
-		t := image.Tree{Name: need, Folder: "stages"}
-		for _, o := range j.stages[need].Outputs {
+	for _, need := range n.needs {
+		t := image.Tree{Name: need.stage.Name, Folder: "stages"}
+		for _, o := range need.result.Outputs {
 			t.Parts = append(t.Parts, image.Part{
 				File: o.Path, Plain: true, Mode: o.Mode,
-				Open: func() (io.ReadCloser, error) { return j.store.Open(o.Digest) },
+				Open: func() (io.ReadCloser, error) { return n.store.Open(o.Digest) },
 			})
 		}
 		trees = append(trees, t)
@@ -221,10 +219,10 @@ func (j *job) makeInputs(ctx context.Context, s *specs.Stage, path string) (err 
 		return fault.New(fault.Host, "write input disk", "%w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := image.WriteTree(ctx, f, trees, image.TreeOptions{Clock: j.locked.Clock, TempDir: filepath.Dir(path)}); err != nil {
+	if err := image.WriteTree(ctx, f, trees, image.TreeOptions{Clock: n.locked.Clock, TempDir: filepath.Dir(path)}); err != nil {
 		return err
 	}
-	return j.stretch(f)
+	return n.stretch(f)
 }
 
 // stageEnv is the whole environment of a stage.
@@ -239,29 +237,30 @@ func stageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
 }
 
 // guestStage is a stage as the agent is told it.
-func (j *job) guestStage(s *specs.Stage) wire.Stage {
+func (n *node) guestStage() wire.Stage {
+	s := n.stage
 	st := wire.Stage{
-		Name: s.Name, Script: s.Script, Env: stageEnv(s, j.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
-		Timeout: j.pace.Of(time.Duration(s.Timeout)), Silence: j.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
+		Name: s.Name, Script: s.Script, Env: stageEnv(s, n.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
+		Timeout: n.pace.Of(time.Duration(s.Timeout)), Silence: n.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
 	}
-	for _, src := range j.lock.Sources {
+	for _, src := range n.sources() {
 		st.Sources = append(st.Sources, wire.Mount{From: "sources/" + src.Name, To: "/build/sources/" + src.Name})
 	}
-	for _, need := range s.Needs {
-		st.Sources = append(st.Sources, wire.Mount{From: "stages/" + need, To: "/build/stages/" + need})
+	for _, need := range n.needs {
+		st.Sources = append(st.Sources, wire.Mount{From: "stages/" + need.stage.Name, To: "/build/stages/" + need.stage.Name})
 	}
 	return st
 }
 
 // inGuest proves the seal, runs the stage and takes its outputs into the store.
-func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string) (*stageResult, error) {
+func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult, error) {
 	logPath := filepath.Join(dir, "stage.log")
 	logFile, err := os.Create(logPath)
 	if err != nil {
 		return nil, fault.New(fault.Host, "stage log", "%w", err)
 	}
 	defer logFile.Close()
-	log := j.stageLog(logFile, PhaseStage, s.Name)
+	log := n.stageLog(logFile, PhaseStage, n.name())
 	seal, err := g.Probe(g.ctx)
 	if err != nil {
 		return nil, g.explain(err)
@@ -270,11 +269,11 @@ func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string
 	if !seal.Sealed {
 		return nil, fault.New(fault.Guest, "seal", "the guest is not sealed: %s", strings.Join(seal.Leaks, "; "))
 	}
-	res, err := g.Run(g.ctx, j.guestStage(s), log)
+	res, err := g.Run(g.ctx, n.guestStage(), log)
 	if err != nil {
 		return nil, g.explain(err)
 	}
-	out := &stageResult{Wall: res.Wall, Accel: string(j.decision.Accel), Start: g.from.String()}
+	out := &stageResult{Image: n.used(), Wall: res.Wall, Accel: string(n.decision.Accel), Start: g.from.String()}
 	if out.Seal, err = json.Marshal(seal); err != nil {
 		return nil, err
 	}
@@ -282,9 +281,9 @@ func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string
 	for _, f := range res.Files {
 		modes[f.Path] = f.Mode
 	}
-	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), res, func(name string, n int64, r io.Reader) (string, error) {
-		digest, _, err := j.store.Put(ctx, r, "", n)
-		out.Outputs = append(out.Outputs, stageOutput{Path: name, Digest: digest, Size: n, Mode: modes[name]})
+	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), res, func(name string, size int64, r io.Reader) (string, error) {
+		digest, _, err := n.store.Put(ctx, r, "", size)
+		out.Outputs = append(out.Outputs, stageOutput{Path: name, Digest: digest, Size: size, Mode: modes[name]})
 		return string(digest), err
 	})
 	if err != nil {
@@ -294,7 +293,7 @@ func (j *job) inGuest(ctx context.Context, s *specs.Stage, g *booted, dir string
 	if err != nil {
 		return nil, fault.New(fault.Host, "stage log", "%w", err)
 	}
-	out.Log, err = j.store.PutBytes(data)
+	out.Log, err = n.store.PutBytes(data)
 	return out, err
 }
 

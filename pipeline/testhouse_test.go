@@ -111,7 +111,18 @@ func (h *house) damage(t *testing.T, d store.Digest) {
 func (h *house) toyPlan(t testing.TB) (*plan, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "toy.yaml")
-	if err := os.WriteFile(path, []byte(testSpec), 0o644); err != nil {
+	h.locked(t, path, testSpec)
+	p, err := makePlan(path, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, path
+}
+
+// locked writes a spec and its lock; specs that it needs are there before it.
+func (h *house) locked(t testing.TB, path, spec string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(spec), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	loaded, err := specs.Load(path)
@@ -139,14 +150,21 @@ func (h *house) toyPlan(t testing.TB) (*plan, string) {
 			Packages: []specs.Package{pkg("busybox-static", false), pkg("linux-image-toy", true)},
 		},
 	}}
-	if err := lock.WriteFile(loaded.LockPath()); err != nil {
-		t.Fatal(err)
+	for _, s := range loaded.Spec.Stages { // a stage's packages make the image another one
+		for _, name := range s.Packages {
+			lock.Guests[g.Name].Packages = append(lock.Guests[g.Name].Packages, pkg(name, false))
+		}
 	}
-	p, err := makePlan(path, "", "")
+	needed, err := specs.LoadNeededLocks(loaded)
+	if err == nil {
+		err = lock.Pin(loaded, needed)
+	}
+	if err == nil {
+		err = lock.WriteFile(loaded.LockPath())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, path
 }
 
 // toyJob is a build of the toy of which everything up to the ROM is known already: only its test needs a machine.
@@ -158,29 +176,42 @@ func (h *house) toyJob(t *testing.T, rom string) *job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thing := h.put(t, "kernel, initramfs and image")
-	key, err := bundleKey(p.guest, p.locked)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.bind(t, "bundles", key, bundle{thing, thing, thing, "toy"})
-	h.bind(t, "images", j.ids.image, builtImage{Root: thing, Size: 27, RootHash: strings.Repeat("ab", 32)})
-	seal, err := json.Marshal(wire.Seal{Sealed: true, Interfaces: []string{"lo"}, NameLookup: "refused", Kernel: "toy"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, out := range map[string]string{"tool": "a tool", "rom": rom} {
-		file := map[string]string{"tool": "tool", "rom": "toy.bin"}[name]
-		h.bind(t, "stages", j.ids.stages[name], stageResult{
-			Outputs: []stageOutput{{Path: file, Digest: h.put(t, out), Size: int64(len(out)), Mode: 0o644}},
-			Seal:    seal, Log: h.put(t, "log of "+name), Wall: time.Second, Accel: "tcg",
-		})
-	}
+	h.made(t, j, map[string]string{"tool": "a tool", "rom": rom})
 	if j.run, err = h.runs.Create(t.Context(), "build toy"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = j.run.Finish(vm.Failed, nil) }) // what the test has not finished itself
 	return j
+}
+
+// made makes the images of a job known, and the first output of each of these stages.
+func (h *house) made(t *testing.T, j *job, stages map[string]string) {
+	t.Helper()
+	seal, err := json.Marshal(wire.Seal{Sealed: true, Interfaces: []string{"lo"}, NameLookup: "refused", Kernel: "toy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range j.jars {
+		thing := h.put(t, "kernel, initramfs and image of "+name)
+		key, err := bundleKey(r.guest, r.locked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.bind(t, "bundles", key, bundle{thing, thing, thing, "toy"})
+		h.bind(t, "images", r.imageID, builtImage{Root: thing, Size: 27, RootHash: strings.Repeat("ab", 32)})
+	}
+	for _, n := range j.nodes {
+		out, ok := stages[n.name()]
+		if !ok {
+			continue
+		}
+		thing := h.put(t, "kernel, initramfs and image of "+n.loaded.Spec.Name)
+		h.bind(t, "stages", n.id, stageResult{
+			Outputs: []stageOutput{{Path: n.stage.Outputs[0], Digest: h.put(t, out), Size: int64(len(out)), Mode: 0o644}},
+			Image:   usedImage{Root: thing, Kernel: thing, Initramfs: thing, Size: 27, RootHash: strings.Repeat("ab", 32)},
+			Seal:    seal, Log: h.put(t, "log of "+n.name()), Wall: time.Second, Accel: "tcg",
+		})
+	}
 }
 
 func (h *house) bind(t *testing.T, kind, key string, v any) {

@@ -22,11 +22,13 @@ type Build struct {
 	Lock    Input
 	Machine Machine // Network may be left empty: it is "none"
 
-	Image     []Input // root, its root hash, kernel, initramfs
-	Agent     Input
-	Inputs    []Input // all that the lock pins: packages, sources
-	Stages    []BuildStage
-	Artifacts []Input
+	Image []Input // root, its root hash, kernel, initramfs
+	// Of the specs whose stages are needed; their stages and what their locks pin are among Stages and Inputs.
+	NeededLocks, NeededImages []Input
+	Agent                     Input
+	Inputs                    []Input // all that the lock pins: packages, sources
+	Stages                    []BuildStage
+	Artifacts                 []Input
 
 	Host    Host
 	Backend Backend
@@ -70,9 +72,11 @@ func NewRecord(b Build) *Record {
 		PredicateType: PredicateType,
 		Predicate: Predicate{
 			BuildDefinition: BuildDefinition{
-				BuildType:            BuildType,
-				ExternalParameters:   ExternalParameters{Spec: resource(b.Spec), Guest: b.Guest},
-				InternalParameters:   InternalParameters{Lock: resource(b.Lock), Machine: m},
+				BuildType:          BuildType,
+				ExternalParameters: ExternalParameters{Spec: resource(b.Spec), Guest: b.Guest},
+				InternalParameters: InternalParameters{
+					Lock: resource(b.Lock), NeededLocks: resources(b.NeededLocks), Machine: m,
+				},
 				ResolvedDependencies: resources(b.Inputs),
 			},
 			RunDetails: RunDetails{
@@ -86,7 +90,9 @@ func NewRecord(b Build) *Record {
 				},
 				Byproducts: resources(b.Logs),
 			},
-			BuildEvidence: BuildEvidence{Image: resources(b.Image), Agent: resource(b.Agent), Stages: stages(b.Stages)},
+			BuildEvidence: BuildEvidence{
+				Image: resources(b.Image), NeededImages: resources(b.NeededImages), Agent: resource(b.Agent), Stages: stages(b.Stages),
+			},
 			RunEvidence: RunEvidence{
 				Host: b.Host, Backend: b.Backend, Accel: b.Accel, Confinement: b.Confinement, Seal: seal(b.Seal),
 				Stages: stageRuns(b.Stages),

@@ -45,11 +45,14 @@ func Compare(a, b *Record) []Difference {
 	d.text(ext+".guest", "the guest", da.ExternalParameters.Guest, db.ExternalParameters.Guest)
 	d.resource("buildDefinition.internalParameters.lock", "lock",
 		da.InternalParameters.Lock, db.InternalParameters.Lock)
+	d.resources("buildDefinition.internalParameters.neededLocks", "lock",
+		da.InternalParameters.NeededLocks, db.InternalParameters.NeededLocks)
 	d.machine("buildDefinition.internalParameters.machine",
 		da.InternalParameters.Machine, db.InternalParameters.Machine)
 	d.resources("buildDefinition.resolvedDependencies", "input", da.ResolvedDependencies, db.ResolvedDependencies)
 	ea, eb := a.Predicate.BuildEvidence, b.Predicate.BuildEvidence
 	d.resources("belljar_build.image", "image", ea.Image, eb.Image)
+	d.resources("belljar_build.neededImages", "image", ea.NeededImages, eb.NeededImages)
 	d.resource("belljar_build.agent", "agent", ea.Agent, eb.Agent)
 	d.stages(ea.Stages, eb.Stages)
 	return d.all

@@ -57,10 +57,11 @@ type ExternalParameters struct {
 	Guest string   `json:"guest"`
 }
 
-// InternalParameters are what Belljar fixed: the lock and the machine that the guest sees.
+// InternalParameters are what Belljar fixed: the locks and the machine that the guest sees.
 type InternalParameters struct {
-	Lock    Resource `json:"lock"`
-	Machine Machine  `json:"machine"`
+	Lock        Resource   `json:"lock"`
+	NeededLocks []Resource `json:"neededLocks,omitempty"` // of the specs whose stages are needed, sorted by name
+	Machine     Machine    `json:"machine"`
 }
 
 // Machine is what the guest sees of its machine. How it was run (accelerator, QEMU) must not change a byte of the
@@ -97,12 +98,14 @@ type Metadata struct {
 
 // BuildEvidence is Belljar's own part of what every rebuilder must arrive at.
 type BuildEvidence struct {
-	Image  []Resource `json:"image"` // the guest's root and root hash, kernel and initramfs, sorted by name
-	Agent  Resource   `json:"agent"` // the program that ran the stages
-	Stages []Stage    `json:"stages"`
+	Image        []Resource `json:"image"`                  // the guest's root and root hash, kernel and initramfs, sorted by name
+	NeededImages []Resource `json:"neededImages,omitempty"` // those of needed specs, each name after 'SPEC: '
+	Agent        Resource   `json:"agent"`                  // the program that ran the stages
+	Stages       []Stage    `json:"stages"`
 }
 
-// Stage is one stage: what may influence it, as one digest, and what it made. In the order of the build.
+// Stage is one stage: what may influence it, as one digest, and what it made. In the order of the build. A stage of
+// another spec that was needed is named SPEC#STAGE.
 type Stage struct {
 	Name     string     `json:"name"`
 	Identity string     `json:"identity"`

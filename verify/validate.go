@@ -26,6 +26,7 @@ func (r *Record) Validate() error {
 	c.given(ext+".guest", def.ExternalParameters.Guest)
 	internal := "predicate.buildDefinition.internalParameters"
 	c.resource(internal+".lock", def.InternalParameters.Lock)
+	c.resources(internal+".neededLocks", def.InternalParameters.NeededLocks)
 	c.machine(internal+".machine", def.InternalParameters.Machine)
 	c.resources("predicate.buildDefinition.resolvedDependencies", def.ResolvedDependencies)
 
@@ -123,6 +124,7 @@ func (c *checker) build(b BuildEvidence) {
 		c.odd("predicate.belljar_build.image", "empty")
 	}
 	c.resources("predicate.belljar_build.image", b.Image)
+	c.resources("predicate.belljar_build.neededImages", b.NeededImages)
 	c.resource("predicate.belljar_build.agent", b.Agent)
 	if len(b.Stages) == 0 {
 		c.odd("predicate.belljar_build.stages", "empty: nothing was built")
