@@ -91,7 +91,7 @@ func (n NeededLock) changed(now *Lock, by *Loaded) error {
 	if keys := changedKeys(n.Sections, now.sections()); len(keys) > 0 {
 		what = strings.Join(keys, ", ")
 	}
-	return fault.New(fault.Input, "check lock", "the lock of %s has changed since %s was locked (%s…, now %s…): %s",
+	return fault.New(fault.Input, "check lock", "the lock of %s has changed since %s was locked (%s, now %s): %s",
 		n.Name, by.Spec.Name, n.Lock[:12], now.Digest()[:12], what).
 		WithRemedy("pin it as it is now: belljar lock %s; or take back the change of %s", by.ref(), n.Name)
 }
