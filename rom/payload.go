@@ -2,7 +2,10 @@ package rom
 
 import (
 	"io"
+	"regexp"
 	"strings"
+
+	"github.com/therootcompany/xz"
 
 	"github.com/belljar/belljar/rom/cbfs"
 	"github.com/belljar/belljar/rom/scan"
@@ -14,6 +17,7 @@ type Payload struct {
 	Version     string `json:"version,omitempty"`
 	CommandLine string `json:"command_line,omitempty"` // of Linux
 	Initrd      int64  `json:"initrd,omitempty"`       // of Linux, in bytes of memory
+	Heads       bool   `json:"heads,omitempty"`        // the initrd is that of Heads
 }
 
 // The kinds of payloads.
@@ -63,8 +67,7 @@ func (m *Image) payload() error {
 			return err
 		}
 	}
-	m.Payload.linux(segments)
-	return nil
+	return m.damage(m.Payload.linux(segments))
 }
 
 // segment looks into one segment for what payloads print of themselves.
@@ -113,21 +116,52 @@ func (p *Payload) found(ok bool, kind, version string) {
 
 // linux knows a Linux payload by where its parts are loaded: the kernel itself is compressed once more. A command line is
 // nobody else's.
-func (p *Payload) linux(segments []cbfs.Segment) {
-	entry, parameters, initrd := false, false, int64(0)
+func (p *Payload) linux(segments []cbfs.Segment) error {
+	entry, parameters := false, false
+	var initrd cbfs.Segment
 	for _, s := range segments {
 		entry = entry || s.Kind == "ENTR" && s.Load == linuxEntry
 		parameters = parameters || s.Load == linuxParameters
 		if s.Kind == "DATA" && s.Load >= linuxInitrd && s.Load%linuxInitrd == 0 {
-			initrd = s.Memory
+			initrd = s
 		}
 	}
-	if entry && parameters {
-		p.Kind, p.Version, p.Initrd = PayloadLinux, "", initrd
-		return
+	if !entry || !parameters {
+		p.CommandLine = ""
+		return nil
 	}
-	p.CommandLine = ""
+	p.Kind, p.Version, p.Initrd = PayloadLinux, "", initrd.Memory
+	if initrd.Memory == 0 {
+		return nil
+	}
+	var err error
+	p.Heads, err = isHeads(initrd)
+	return err
 }
+
+// headsFile is a program that Heads alone has in its initrd (linuxboot/heads, initrd/bin/cbfs-init), as a cpio archive names it.
+var headsFile = regexp.MustCompile(`bin/cbfs-init\x00`)
+
+// maxXZDictionary bounds the memory that an initrd may ask for; Heads packs its own with 1 MiB.
+const maxXZDictionary = 64 << 20
+
+// isHeads looks into an initrd, which Heads packs by xz. One that cannot be unpacked is somebody else's: what matters of
+// an initrd is told by the kernel that unpacks it.
+func isHeads(initrd cbfs.Segment) (bool, error) {
+	r, err := initrd.Open()
+	if err != nil {
+		return false, err
+	}
+	packed, err := xz.NewReader(r, maxXZDictionary)
+	if err != nil {
+		return false, nil
+	}
+	_, ok, _ := scan.First(io.LimitReader(packed, maxInitrd), headsFile, longest)
+	return ok, nil
+}
+
+// maxInitrd is how much of an initrd is looked through, unpacked.
+const maxInitrd = 256 << 20
 
 func firstOf(errs ...error) error {
 	for _, err := range errs {

@@ -34,10 +34,10 @@ var boards = []struct {
 	{regexp.MustCompile(`(?i)qemu.*i440fx`), "BOARD_EMULATION_QEMU_X86_I440FX", MachineI440FX},
 }
 
-// proposeCoreboot proposes by mainboard and payload: a Linux as payload is the shape of Heads.
+// proposeCoreboot proposes by payload and mainboard.
 func (m *Image) proposeCoreboot() {
 	profile := ProfileCoreboot
-	if m.Payload != nil && m.Payload.Kind == PayloadLinux {
+	if m.Payload != nil && m.Payload.Heads {
 		profile = ProfileHeads
 	}
 	for _, b := range boards {

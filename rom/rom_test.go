@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/belljar/belljar/fault"
@@ -89,8 +90,9 @@ func TestOpen(t *testing.T) {
 	}{
 		{"coreboot", romtest.Coreboot(64*kib, q35, stages(seabios)...), "coreboot 4.15-belljar coreboot pc-q35-6.2"},
 		{"coreboot for the older machine", romtest.Coreboot(64*kib, i440fx, stages(seabios)...), "coreboot 4.15-belljar coreboot pc-i440fx-6.2"},
-		{"coreboot with Linux", romtest.Coreboot(64*kib, q35, stages(linux...)...), "coreboot 4.15-belljar heads pc-q35-6.2"},
-		{"coreboot for a board", romtest.Coreboot(64*kib, real, stages(linux...)...), "coreboot 24.02.01 heads -"},
+		{"coreboot with Linux", romtest.Coreboot(64*kib, q35, stages(linux...)...), "coreboot 4.15-belljar coreboot pc-q35-6.2"},
+		{"coreboot with Heads", romtest.Coreboot(64*kib, q35, stages(heads()...)...), "coreboot 4.15-belljar heads pc-q35-6.2"},
+		{"coreboot for a board", romtest.Coreboot(64*kib, real, stages(heads()...)...), "coreboot 24.02.01 heads -"},
 		{"coreboot with a part number of its own",
 			romtest.Coreboot(64*kib, real, append(stages(seabios), romtest.File{Name: "config", Data: []byte("CONFIG_BOARD_EMULATION_QEMU_X86_Q35=y\n")})...),
 			"coreboot 24.02.01 coreboot pc-q35-6.2"},
@@ -131,6 +133,24 @@ var linux = []romtest.Segment{
 	code("a kernel"),
 	{Kind: "DATA", Load: 0x91000, Data: []byte("console=ttyS0\x00"), Memory: 14},
 	{Kind: "DATA", Load: 64 << 20, Data: []byte("an initrd"), Memory: 9},
+}
+
+// heads are those parts with an initrd as Heads packs it.
+func heads() []romtest.Segment {
+	var b bytes.Buffer
+	w, err := xz.WriterConfig{CheckSum: xz.CRC32}.NewWriter(&b)
+	if err == nil {
+		_, err = w.Write([]byte("070701…bin/cbfs-init\x00"))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		panic(err)
+	}
+	parts := slices.Clone(linux)
+	parts[3].Data, parts[3].Memory = b.Bytes(), b.Len()
+	return parts
 }
 
 func TestPayload(t *testing.T) {

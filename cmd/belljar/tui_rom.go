@@ -45,7 +45,10 @@ func (p *printer) rom(name string, r *pipeline.ROM) {
 
 func (p *printer) payload(kind string, r *pipeline.ROM) {
 	text := strings.TrimSpace(kind + " " + r.Payload.Version)
-	if r.Payload.Initrd > 0 {
+	switch {
+	case r.Payload.Heads:
+		text += ", with Heads as its initrd, " + bytesText(r.Payload.Initrd)
+	case r.Payload.Initrd > 0:
 		text += ", with an initrd of " + bytesText(r.Payload.Initrd)
 	}
 	p.line("  payload    %s", tidy(text))
