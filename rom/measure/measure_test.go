@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +185,24 @@ func TestParseConsole(t *testing.T) {
 				t.Error(d, err)
 			}
 		})
+	}
+}
+
+// TestRealBoot: what coreboot 4.15 (Debian's sources, board q35, payload SeaBIOS) printed under QEMU 7.2 replays to what its TPM
+// (swtpm 0.7.1) held when SeaBIOS started.
+func TestRealBoot(t *testing.T) {
+	console, err := os.Open("testdata/q35-4.15.console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close()
+	got, err := measure.ParseConsole(console)
+	if err != nil || len(got) != 6 || got[5].Name != "FMAP: COREBOOT CBFS: fallback/payload" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	const held = "975f5ee8cd943df0ef225e5c09b1af711e8a155fe9828fd8f040d01e5662f012"
+	if pcrs := measure.Replay(measure.SHA256, got...); len(pcrs) != 1 || pcrs[2].String() != held {
+		t.Errorf("got %v, want PCR 2 to be %s", pcrs, held)
 	}
 }
 
