@@ -1,7 +1,6 @@
 package rom
 
 import (
-	"fmt"
 	"io"
 
 	"github.com/belljar/belljar/fault"
@@ -116,10 +115,15 @@ func (m *Image) contents() error {
 		if !ok {
 			m.problem("CBFS: at 0x%x: the data of %s is not what its %s says", f.Data, f.Name, f.Hash.Algorithm)
 		}
-		if f.Compression != cbfs.None {
-			if err := m.damage(unpacks(f.Open, f.Unpacked, fmt.Sprintf("CBFS: at 0x%x: %s", f.Data, f.Name))); err != nil {
-				return err
-			}
+		if f.Compression == cbfs.None {
+			continue
+		}
+		n, err := unpacked(f.Open)
+		if err == nil && n != f.Unpacked {
+			err = fault.New(fault.Input, "read CBFS", "at 0x%x: %s unpacks to %d bytes, want %d", f.Data, f.Name, n, f.Unpacked)
+		}
+		if err := m.damage(err); err != nil {
+			return err
 		}
 	}
 	return m.payload()
@@ -134,15 +138,11 @@ func (m *Image) damage(err error) error {
 	return nil
 }
 
-// unpacks reads through a decompression, which must come to size bytes.
-func unpacks(open func() (io.Reader, error), size int64, what string) error {
+// unpacked reads through a decompression, and says to how many bytes it came.
+func unpacked(open func() (io.Reader, error)) (int64, error) {
 	r, err := open()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	n, err := io.Copy(io.Discard, r)
-	if err == nil && n != size {
-		err = fault.New(fault.Input, "", "%s unpacks to %d bytes, want %d", what, n, size)
-	}
-	return err
+	return io.Copy(io.Discard, r)
 }

@@ -1,6 +1,7 @@
 package rom
 
 import (
+	"cmp"
 	"io"
 	"regexp"
 	"strings"
@@ -55,23 +56,29 @@ func (m *Image) payload() error {
 		return m.damage(err)
 	}
 	for _, s := range segments {
-		if s.Size == 0 {
-			continue
-		}
-		if s.Compression != cbfs.None {
-			if err := m.damage(unpacks(s.Open, s.Memory, "a segment of "+f.Name)); err != nil {
+		if s.Compression != cbfs.None && s.Size > 0 {
+			_, err := unpacked(s.Open) // in memory it may be larger: an ELF's zeros are not stored
+			if err := m.damage(err); err != nil {
 				return err
 			}
 		}
-		if err := m.damage(m.Payload.segment(s)); err != nil {
+	}
+	if linux, err := m.Payload.linux(segments); linux || err != nil {
+		return m.damage(err)
+	}
+	for _, s := range segments {
+		if s.Size == 0 || m.Payload.Kind != PayloadUnknown {
+			continue
+		}
+		if err := m.damage(m.Payload.named(s)); err != nil {
 			return err
 		}
 	}
-	return m.damage(m.Payload.linux(segments))
+	return nil
 }
 
-// segment looks into one segment for what payloads print of themselves.
-func (p *Payload) segment(s cbfs.Segment) error {
+// named looks into one segment for what payloads print of themselves.
+func (p *Payload) named(s cbfs.Segment) error {
 	var broken error
 	open := func() io.Reader {
 		r, err := s.Open()
@@ -81,17 +88,9 @@ func (p *Payload) segment(s cbfs.Segment) error {
 		}
 		return r
 	}
-	if s.Load == linuxCommandLine {
-		text, err := io.ReadAll(io.LimitReader(open(), 4096))
-		p.CommandLine = strings.TrimRight(string(text), "\x00")
-		return firstOf(broken, err)
-	}
-	if p.Kind != PayloadUnknown {
-		return nil
-	}
 	if version, ok, err := isSeaBIOS(open); ok || err != nil || broken != nil {
 		p.found(ok, PayloadSeaBIOS, version)
-		return firstOf(broken, err)
+		return cmp.Or(broken, err)
 	}
 	if hit, ok, err := scan.First(open(), ubootBanner, longest); ok || err != nil {
 		if ok {
@@ -114,29 +113,43 @@ func (p *Payload) found(ok bool, kind, version string) {
 	}
 }
 
-// linux knows a Linux payload by where its parts are loaded: the kernel itself is compressed once more. A command line is
-// nobody else's.
-func (p *Payload) linux(segments []cbfs.Segment) error {
+// linux knows a Linux payload by where its parts are loaded: the kernel itself is compressed once more.
+func (p *Payload) linux(segments []cbfs.Segment) (bool, error) {
 	entry, parameters := false, false
-	var initrd cbfs.Segment
+	var commandLine, initrd cbfs.Segment
 	for _, s := range segments {
-		entry = entry || s.Kind == "ENTR" && s.Load == linuxEntry
-		parameters = parameters || s.Load == linuxParameters
-		if s.Kind == "DATA" && s.Load >= linuxInitrd && s.Load%linuxInitrd == 0 {
+		switch {
+		case s.Kind == "ENTR":
+			entry = s.Load == linuxEntry
+		case s.Load == linuxParameters:
+			parameters = true
+		case s.Load == linuxCommandLine:
+			commandLine = s
+		case s.Kind == "DATA" && s.Load >= linuxInitrd && s.Load%linuxInitrd == 0:
 			initrd = s
 		}
 	}
 	if !entry || !parameters {
-		p.CommandLine = ""
-		return nil
+		return false, nil
 	}
-	p.Kind, p.Version, p.Initrd = PayloadLinux, "", initrd.Memory
-	if initrd.Memory == 0 {
-		return nil
+	p.Kind, p.Initrd = PayloadLinux, initrd.Memory
+	if commandLine.Size > 0 {
+		r, err := commandLine.Open()
+		if err != nil {
+			return true, err
+		}
+		text, err := io.ReadAll(io.LimitReader(r, 4096))
+		if err != nil {
+			return true, err
+		}
+		p.CommandLine = strings.TrimRight(string(text), "\x00")
+	}
+	if initrd.Size == 0 {
+		return true, nil
 	}
 	var err error
 	p.Heads, err = isHeads(initrd)
-	return err
+	return true, err
 }
 
 // headsFile is a program that Heads alone has in its initrd (linuxboot/heads, initrd/bin/cbfs-init), as a cpio archive names it.
@@ -162,12 +175,3 @@ func isHeads(initrd cbfs.Segment) (bool, error) {
 
 // maxInitrd is how much of an initrd is looked through, unpacked.
 const maxInitrd = 256 << 20
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -165,11 +165,14 @@ func TestPayload(t *testing.T) {
 		{"TianoCore", []romtest.Segment{code(string(romtest.Volume(romtest.FFS2, 0x100)))}, rom.Payload{Kind: rom.PayloadUEFI}},
 		{"Linux", linux, rom.Payload{Kind: rom.PayloadLinux, CommandLine: "console=ttyS0", Initrd: 9}},
 		{"other", []romtest.Segment{code("hello")}, rom.Payload{Kind: rom.PayloadUnknown}},
+		{"zeros that are not stored", []romtest.Segment{{Kind: "CODE", Compression: 1, Data: seabios.Data, Memory: 1 << 20}},
+			rom.Payload{Kind: rom.PayloadSeaBIOS, Version: "1.16.2-belljar"}},
 		{"a command line alone is no Linux", linux[1:], rom.Payload{Kind: rom.PayloadUnknown}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(&c.want, open(t, romtest.Coreboot(64*kib, q35, stages(c.segments...)...)).Payload); d != "" {
-				t.Error(d)
+			m := open(t, romtest.Coreboot(64*kib, q35, stages(c.segments...)...))
+			if d := cmp.Diff(&c.want, m.Payload); d != "" || len(m.Problems) > 0 {
+				t.Error(d, m.Problems)
 			}
 		})
 	}
@@ -203,6 +206,11 @@ func TestProblems(t *testing.T) {
 		{"no ramstage", without("fallback/ramstage"), "coreboot stops with 'Ramstage was not loaded!'"},
 		{"no payload", without("fallback/payload"), "coreboot stops with 'Payload not loaded.'"},
 		{"compressed ramstage", change(in("fallback/ramstage", 68)), "fallback/ramstage"},
+		{"unpacks to another size", func([]byte) []byte {
+			files := stages(seabios)
+			files[1].Attributes = romtest.Compression(1, 9)
+			return romtest.Coreboot(64*kib, q35, files...)
+		}, "fallback/ramstage unpacks to 8 bytes, want 9"},
 		{"compressed payload", change(in("CODE", 28*2+20)), "a segment of fallback/payload"},
 		{"payload's segments", change(in("CODE", 0)), `a segment of fallback/payload of kind "\xbcODE"`},
 		{"hash", func([]byte) []byte {

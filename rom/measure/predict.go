@@ -99,7 +99,8 @@ func (p *predictor) measured() error {
 				WithRemedy("build it with CONFIG_TPM2=y and CONFIG_TPM_MEASURED_BOOT=y")
 		}
 	}
-	if p.config("VBOOT") == "y" || len(p.m.CBFS) > 1 && strings.HasPrefix(p.m.CBFS[1].Area, "FW_MAIN") {
+	updated := func(r rom.Region) bool { return strings.HasPrefix(r.Area, "FW_MAIN") }
+	if p.config("VBOOT") == "y" || slices.ContainsFunc(p.m.CBFS, updated) {
 		return bad("it has vboot, which decides at boot from which area it goes on")
 	}
 	p.Algorithm = SHA256
