@@ -28,6 +28,7 @@ type process struct {
 	dir      string
 	user     *syscall.Credential // nil: the agent's own
 	confined bool                // no setuid program below it gains anything (prctl(2) PR_SET_NO_NEW_PRIVS)
+	recorded bool                // what it runs is recorded: no program may be run from where that is not seen
 	timeout  time.Duration
 	silence  time.Duration
 }
@@ -82,6 +83,12 @@ func (p *process) onOwnThread(cmd *exec.Cmd, started chan<- error, ended chan<- 
 	if p.confined {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			started <- fmt.Errorf("no_new_privs: %w", err)
+			return
+		}
+	}
+	if p.recorded {
+		if err := withoutMemfd(); err != nil {
+			started <- err
 			return
 		}
 	}

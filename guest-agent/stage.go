@@ -157,7 +157,7 @@ func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...a
 	if !st.Root {
 		p.user, p.confined = s.jar.user, true
 	}
-	res, err := p.run(ctx, newLogger(log, step))
+	res, err := s.recorded(st, &p, func() (*wire.Result, error) { return p.run(ctx, newLogger(log, step)) })
 	if err != nil {
 		return nil, fmt.Errorf("run script: %w", err)
 	}

@@ -19,6 +19,7 @@ type Stage struct {
 	OutDir  string            `json:"outdir"`
 	Timeout time.Duration     `json:"timeout"` // 0: none
 	Silence time.Duration     `json:"silence"` // 0: none
+	Record  bool              `json:"record"`  // tell which programs ran
 	Device  string            `json:"device"`  // serial of the disk that takes the outputs; unused if there are none
 }
 
@@ -34,10 +35,11 @@ type Result struct {
 	Signal   string        `json:"signal,omitempty"`
 	Reason   string        `json:"reason,omitempty"` // timeout, silence, missing output …: a sentence, or empty
 	Wall     time.Duration `json:"wall"`
-	CPU      time.Duration `json:"cpu"`     // user and system time of all processes of the stage
-	MaxRSS   int64         `json:"max_rss"` // bytes, of the largest process
-	Stream   Stream        `json:"stream"`  // where the outputs lie on the output disk
-	Files    []File        `json:"files"`   // sorted by path
+	CPU      time.Duration `json:"cpu"`                // user and system time of all processes of the stage
+	MaxRSS   int64         `json:"max_rss"`            // bytes, of the largest process
+	Stream   Stream        `json:"stream"`             // where the outputs lie on the output disk
+	Files    []File        `json:"files"`              // sorted by path
+	Programs *Programs     `json:"programs,omitempty"` // what ran, if that was asked for
 }
 
 // Stream is a tar archive on the output disk, from its first byte.
