@@ -52,13 +52,18 @@ func findDisk(sys, serial string) (string, error) {
 	return "", fmt.Errorf("no disk has the serial %q (there are: %s)", serial, strings.Join(found, ", "))
 }
 
+// lowerOf is the folder of the input disk that is meant.
+func (s *stager) lowerOf(m wire.Mount) string {
+	if m.From == s.jar.inputs || strings.HasPrefix(m.From, s.jar.inputs+"/") {
+		return filepath.Clean(m.From)
+	}
+	return filepath.Join(s.jar.inputs, m.From)
+}
+
 // layPrivate lays a folder of the input disk at m.To so that the stage can change it and the input disk stays as it
 // is: by an overlay, or by a copy where no overlay can be had.
 func (s *stager) layPrivate(i int, m wire.Mount, root bool) error {
-	lower := filepath.Join(s.jar.inputs, m.From)
-	if m.From == s.jar.inputs || strings.HasPrefix(m.From, s.jar.inputs+"/") {
-		lower = filepath.Clean(m.From)
-	}
+	lower := s.lowerOf(m)
 	if st, err := os.Stat(lower); err != nil {
 		return fmt.Errorf("not on the input disk: %w", err)
 	} else if !st.IsDir() {

@@ -16,18 +16,39 @@ import (
 
 // ledger holds the programs that ran so far. Its size is bounded, whatever the stage does.
 type ledger struct {
-	lower string // the root as its verified disk has it, without what the guest laid over it
-	build string // the stage's folder
-	input string // where the input disk is mounted
-	disk  uint64 // the device that folder is on: what is on another one, below it, is an input as it came
+	layers []layer
+	mounts map[uint64]bool // by their ids, those on which a stage can run programs
 
 	files    map[fileID]*wire.Program
 	paths    map[string][]*wire.Program
 	listed   int
 	bytes    int          // of all paths
 	unlisted wire.Program // stands for all that found no place
+	backing  wire.Program // stands for all that are not programs of their own, see identify
 	lost     int64
 	buf      []byte
+}
+
+// layer is a read-only disk, or a folder of one, that a stage sees at some place.
+type layer struct {
+	at    string // the place
+	lower string // where the agent sees the same without what was laid over it
+	upper string // what was laid over it; empty: nothing can be
+	from  string // wire.FromRoot or wire.FromInput
+}
+
+// layers are those of a stage.
+func (s *stager) layers(st *wire.Stage) []layer {
+	state := s.jar.state
+	all := []layer{
+		{"/", state + "/lower", state + "/overlay/upper", wire.FromRoot},
+		{s.jar.inputs, s.jar.inputs, "", wire.FromInput},
+	}
+	for i, m := range st.Sources {
+		lower, upper := s.lowerOf(m), fmt.Sprintf("%s/%d/upper", s.uppers(), i)
+		all = append(all, layer{m.To, lower, upper, wire.FromInput})
+	}
+	return all
 }
 
 // fileID is a file with its content, as far as the kernel tells the difference without reading it.
@@ -40,19 +61,15 @@ type fileID struct {
 // maxFiles is how many files are remembered. One that is forgotten is hashed once more.
 const maxFiles = 1 << 14
 
-func newLedger(j *jar) (*ledger, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(j.build, &st); err != nil {
-		return nil, fmt.Errorf("%s: %w", j.build, err)
-	}
+func newLedger(layers []layer) *ledger {
 	return &ledger{
-		lower: j.state + "/lower", build: j.build + "/", input: j.inputs + "/", disk: st.Dev,
+		layers: layers, mounts: map[uint64]bool{},
 		files: map[fileID]*wire.Program{}, paths: map[string][]*wire.Program{}, buf: make([]byte, 256<<10),
-	}, nil
+	}
 }
 
-// note counts one run of the file that fd is open on. fixed: it lies where the stage cannot write.
-func (l *ledger) note(fd int, fixed bool) {
+// note counts one run of the file that fd is open on.
+func (l *ledger) note(fd int) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		l.lost++
@@ -62,7 +79,7 @@ func (l *ledger) note(fd int, fixed bool) {
 	p := l.files[id]
 	if p == nil {
 		var err error
-		if p, err = l.identify(fd, id, fixed); err != nil {
+		if p, err = l.identify(fd, id); err != nil {
 			l.lost++
 			return
 		}
@@ -75,22 +92,24 @@ func (l *ledger) note(fd int, fixed bool) {
 }
 
 // identify finds out what a file is that was not run before.
-func (l *ledger) identify(fd int, id fileID, fixed bool) (*wire.Program, error) {
-	p := wire.Program{From: wire.FromMade}
-	var err error
-	if p.Path, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
+func (l *ledger) identify(fd int, id fileID) (*wire.Program, error) {
+	// A kernel may tell twice of a program on an overlay (6.18 does, 6.1 does not): also when the overlay opens the file
+	// behind it, on a mount of its own that no path leads to.
+	if id, err := mountOf(fd, ""); err != nil || !l.mounts[id] {
+		return &l.backing, err
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
 		return nil, err
 	}
-	p.Path = strings.TrimSuffix(p.Path, " (deleted)") // proc_pid_fd(5)
+	path = strings.TrimSuffix(path, " (deleted)") // proc_pid_fd(5)
+	p := wire.Program{Path: path, From: l.from(path, id)}
 	switch {
-	case fixed && l.inRoot(p.Path, id):
-		p.From = wire.FromRoot
+	case p.From == wire.FromRoot:
 		return l.place(p), nil
-	case id.dev != l.disk && strings.HasPrefix(p.Path, l.build), fixed && strings.HasPrefix(p.Path, l.input):
-		p.From = wire.FromInput
-	}
-	if len(l.paths[p.Path]) >= wire.MaxContents {
-		return &l.unlisted, nil // without being hashed: nobody will see the digest
+	case len(l.paths[path]) >= wire.MaxContents:
+		p.From = wire.FromMade
+		return l.place(p), nil // without being hashed: as one of the rest at this path
 	}
 	if p.SHA256, err = l.hash(fd); err != nil {
 		return nil, err
@@ -99,15 +118,38 @@ func (l *ledger) identify(fd int, id fileID, fixed bool) (*wire.Program, error) 
 	return l.place(p), nil
 }
 
-// inRoot reports whether a file of the guest's root is the verified disk's: an overlay shows a file that only its lower
-// layer has under that layer's inode number (Documentation/filesystems/overlayfs.rst, "Inode properties"), and one that
-// was written to since lies on the upper layer's device.
-func (l *ledger) inRoot(path string, id fileID) bool {
-	var st, upper unix.Stat_t
-	if unix.Lstat(l.lower+path, &st) != nil || st.Ino != id.ino || st.Size != id.size || st.Mtim != id.mtime {
-		return false
+// mountOf is the id of the mount on which a file is, as in mountinfo: of the file dir is open on if name is empty.
+func mountOf(dir int, name string) (uint64, error) {
+	var st unix.Statx_t
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags = unix.AT_EMPTY_PATH
 	}
-	return unix.Lstat(l.lower+"/../overlay/upper"+path, &upper) != nil
+	err := unix.Statx(dir, name, flags, unix.STATX_MNT_ID, &st)
+	if err == nil && st.Mask&unix.STATX_MNT_ID == 0 {
+		err = unix.ENOSYS // Linux before 5.8
+	}
+	return st.Mnt_id, err
+}
+
+// from says which layer a file is an unchanged file of. An overlay shows a file that its lower layer alone has under that
+// layer's inode number (Documentation/filesystems/overlayfs.rst, "Inode properties"); one that was written to, moved,
+// linked or deleted has left a mark in the upper layer.
+func (l *ledger) from(path string, id fileID) string {
+	for _, y := range l.layers {
+		rest := strings.TrimPrefix(path, y.at)
+		if len(rest) == len(path) || y.at != "/" && rest[:min(1, len(rest))] != "/" {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Lstat(y.lower+"/"+rest, &st) != nil || st.Ino != id.ino || st.Size != id.size || st.Mtim != id.mtime {
+			continue
+		}
+		if y.upper == "" || unix.Lstat(y.upper+"/"+rest, &st) != nil {
+			return y.from
+		}
+	}
+	return wire.FromMade
 }
 
 // hash reads a file from its beginning, wherever fd stands in it.
@@ -134,7 +176,7 @@ func (l *ledger) place(p wire.Program) *wire.Program {
 			return known
 		}
 	}
-	if len(same) >= wire.MaxContents || l.listed >= wire.MaxPrograms || l.bytes+len(p.Path) > wire.MaxPathBytes {
+	if l.listed >= wire.MaxPrograms || l.bytes+len(p.Path) > wire.MaxPathBytes {
 		return &l.unlisted
 	}
 	l.listed++

@@ -19,6 +19,9 @@ import (
 // no two questions become one, and none is lost. The guest's root cannot change under a stage, so of the root the kernel
 // just tells afterwards (FAN_OPEN_EXEC), which costs the build a fraction of it; that queue is read several times a
 // second. It has no limit but the guest's memory.
+//
+// The agent itself must not start a program from where the kernel asks: a Go process that waits for such a program to
+// begin cannot collect garbage, and the answer that it waits for may need just that.
 type recorder struct {
 	ledger *ledger
 	asked  int // the group whose questions must be answered
@@ -32,7 +35,7 @@ type recorder struct {
 const tellEvery = 100 * time.Millisecond
 
 // newRecorder starts to record. What the stage could run unseen is closed to it first.
-func newRecorder(j *jar) (*recorder, error) {
+func newRecorder(j *jar, layers []layer) (*recorder, error) {
 	if err := j.closeHoles(); err != nil {
 		return nil, err
 	}
@@ -40,7 +43,7 @@ func newRecorder(j *jar) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startRecorder(j, mounts)
+	return startRecorder(layers, mounts)
 }
 
 // recorded runs a stage's process, and records which programs that runs if the stage asks for it.
@@ -51,7 +54,7 @@ func (s *stager) recorded(st *wire.Stage, p *process, run func() (*wire.Result, 
 	if st.Root || s.jar.user == nil {
 		return nil, fmt.Errorf("stage %s: what root runs is not recorded", st.Name)
 	}
-	r, err := newRecorder(s.jar)
+	r, err := newRecorder(s.jar, s.layers(st))
 	if err != nil {
 		return nil, fmt.Errorf("record programs: %w", err)
 	}
@@ -119,16 +122,13 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-func startRecorder(j *jar, mounts []mounted) (_ *recorder, err error) {
-	r := &recorder{asked: -1, told: -1, ended: make(chan struct{})}
+func startRecorder(layers []layer, mounts []mounted) (_ *recorder, err error) {
+	r := &recorder{ledger: newLedger(layers), asked: -1, told: -1, ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	if r.ledger, err = newLedger(j); err != nil {
-		return nil, err
-	}
 	const flags = unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_QUEUE | unix.FAN_UNLIMITED_MARKS
 	const open = unix.O_RDONLY | unix.O_LARGEFILE | unix.O_CLOEXEC | unix.O_NOATIME
 	if r.asked, err = unix.FanotifyInit(unix.FAN_CLASS_CONTENT|flags, open); err != nil {
@@ -136,6 +136,13 @@ func startRecorder(j *jar, mounts []mounted) (_ *recorder, err error) {
 	}
 	if r.told, err = unix.FanotifyInit(unix.FAN_CLASS_NOTIF|flags, open); err != nil {
 		return nil, fmt.Errorf("fanotify: %w", err)
+	}
+	for _, m := range mounts {
+		id, err := mountOf(unix.AT_FDCWD, m.at)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.at, err)
+		}
+		r.ledger.mounts[id] = true
 	}
 	wake, stop, err := os.Pipe()
 	if err != nil {
@@ -246,7 +253,7 @@ func (r *recorder) events(group int, buf []byte) error {
 		if fd < 0 || mask&unix.FAN_Q_OVERFLOW != 0 { // the kernel had no memory for more
 			r.ledger.lost++
 		} else {
-			r.ledger.note(int(fd), group == r.told)
+			r.ledger.note(int(fd))
 		}
 		if group == r.asked && fd >= 0 {
 			answer := binary.NativeEndian.AppendUint32(nil, uint32(fd))

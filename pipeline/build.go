@@ -27,7 +27,11 @@ func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err
 	if err != nil {
 		return nil, err
 	}
-	if !o.NoCache {
+	whole, err := j.answerable()
+	if err != nil {
+		return nil, err
+	}
+	if whole {
 		if res, err := j.fromCache(ctx); res != nil || err != nil {
 			return res, err
 		}
@@ -94,6 +98,11 @@ func (j *job) work(ctx context.Context) (*BuildResult, error) {
 	if err := j.runStages(ctx); err != nil {
 		return nil, err
 	}
+	if j.opts.Strict {
+		if err := j.checkStrict(); err != nil {
+			return nil, err
+		}
+	}
 	files, err := j.quarantine(ctx)
 	if err != nil {
 		return nil, err
@@ -135,6 +144,7 @@ func (j *job) handOver(ctx context.Context, files map[string]string) (*BuildResu
 	}
 	known := knownBuild{
 		Run: j.run.ID(), Accel: string(j.asked.decision.Accel), Verdicts: showVerdicts(j.verdicts), Parts: j.parts,
+		Ran: j.ran(),
 	}
 	if known.Record, err = j.store.PutBytes(data); err != nil {
 		return nil, err

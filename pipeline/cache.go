@@ -23,6 +23,7 @@ type knownBuild struct {
 	Verdicts  []Verdict
 	Parts     []Part
 	Record    store.Digest
+	Ran       *Ran
 }
 
 type knownFile struct {
@@ -30,6 +31,20 @@ type knownFile struct {
 	Digest store.Digest
 	Size   int64
 	Mode   uint32
+}
+
+// answerable reports whether the cache may answer the build. A strict one has to know which programs ran in each stage.
+func (j *job) answerable() (bool, error) {
+	if j.opts.NoCache || !j.opts.Strict {
+		return !j.opts.NoCache, nil
+	}
+	if err := j.recall(); err != nil {
+		return false, err
+	}
+	if len(j.toRun()) > 0 {
+		return false, nil
+	}
+	return true, j.checkStrict()
 }
 
 // fromCache answers a build that has passed before; nil where it has not, or where the store has lost a part of it.
@@ -70,6 +85,7 @@ func (j *job) deliver(ctx context.Context, known *knownBuild, cached bool) (*Bui
 	res := &BuildResult{
 		Run: known.Run, Spec: j.asked.loaded.Spec.Name, Guest: j.asked.guest.Name, Cached: cached, Accel: known.Accel,
 		Verdicts: known.Verdicts, Parts: known.Parts,
+		Ran: known.Ran,
 	}
 	out, err := filepath.Abs(filepath.Join(j.opts.Out, res.Spec, res.Guest))
 	if err != nil {

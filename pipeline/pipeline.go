@@ -66,6 +66,7 @@ type BuildOptions struct {
 	Accel   vm.Accel // auto, kvm or tcg
 	Offline bool     // never use the network, even to fill the store
 	NoCache bool     // run every stage even if its result is known
+	Strict  bool     // refuse a build in which a program ran that nothing pins
 	Keep    bool     // leave a failed guest running until interrupted
 	Cold    bool     // boot every guest from power-on, even if there is a saved state to go on from
 }
@@ -80,7 +81,8 @@ type BuildResult struct {
 	Accel     string        `json:"accel"`
 	Artifacts []Artifact    `json:"artifacts"`
 	Verdicts  []Verdict     `json:"verdicts"`
-	Record    string        `json:"record"` // path
+	Record    string        `json:"record"`        // path
+	Ran       *Ran          `json:"ran,omitempty"` // what its stages ran
 	Parts     []Part        `json:"parts"`
 	Took      time.Duration `json:"took_ns"`
 }

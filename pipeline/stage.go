@@ -20,6 +20,7 @@ import (
 	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
+	"github.com/belljar/belljar/verify"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -32,6 +33,8 @@ type stageResult struct {
 	Wall    time.Duration
 	Accel   string
 	Start   string // how its guest came to life
+
+	Programs *verify.Programs // that ran; nil: not recorded
 }
 
 type stageOutput struct {
@@ -242,6 +245,7 @@ func (n *node) guestStage() wire.Stage {
 	st := wire.Stage{
 		Name: s.Name, Script: s.Script, Env: stageEnv(s, n.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
 		Timeout: n.pace.Of(time.Duration(s.Timeout)), Silence: n.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
+		Record: recordPrograms,
 	}
 	for _, src := range n.sources() {
 		st.Sources = append(st.Sources, wire.Mount{From: "sources/" + src.Name, To: "/build/sources/" + src.Name})
@@ -275,6 +279,9 @@ func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult
 	}
 	out := &stageResult{Image: n.used(), Wall: res.Wall, Accel: string(n.decision.Accel), Start: g.from.String()}
 	if out.Seal, err = json.Marshal(seal); err != nil {
+		return nil, err
+	}
+	if out.Programs, err = n.programs(ctx, res.Programs); err != nil {
 		return nil, err
 	}
 	modes := map[string]uint32{}

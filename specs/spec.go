@@ -66,6 +66,9 @@ type Stage struct {
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 	// The longest time without output, at the pace of KVM.
 	Silence Duration `yaml:"silence,omitempty" json:"silence,omitempty"`
+	// The programs that it makes and runs itself, for `belljar build --strict`: patterns as of a shell, each held against
+	// as many of the last parts of a program's path as it has itself. `conftest*`, `kconfig/conf`.
+	Makes []string `yaml:"makes,omitempty" json:"makes,omitempty"`
 	// The files and folders that it makes, relative to `$OUT`; a folder ends in a slash. All must be there at the end.
 	Outputs []string `yaml:"outputs" json:"outputs"`
 }

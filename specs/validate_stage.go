@@ -53,7 +53,20 @@ func (c checker) stage(i int, s Stage, names, sources []string) {
 		c.fail(at("stages", i, "script"), "the script is empty")
 	}
 	c.noNUL(at("stages", i, "script"), s.Script)
+	c.makes(i, s.Makes)
 	c.outputs(i, s.Outputs)
+}
+
+// makes checks patterns of programs: they are held against the end of a path.
+func (c checker) makes(i int, patterns []string) {
+	seen := map[string]bool{}
+	for j, p := range patterns {
+		where := at("stages", i, "makes", j)
+		if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") || path.Clean(p) != p || strings.HasPrefix(p, "..") {
+			c.fail(where, "%q is not a pattern of the last parts of a path, like conftest* or kconfig/conf", p)
+		}
+		c.unique(where, p, seen)
+	}
 }
 
 // stageSources checks the sources that a stage says it sees.

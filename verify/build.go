@@ -59,6 +59,7 @@ type BuildStage struct {
 	Start    string // how its guest came to life
 	Wall     time.Duration
 	Outputs  []Input
+	Programs *Programs // nil: not recorded
 }
 
 // NewRecord makes the record of b: sorted, in UTC, with nothing left nil. It does not check it: Validate does.
@@ -134,7 +135,9 @@ func stages(ss []BuildStage) []Stage {
 func stageRuns(ss []BuildStage) []StageRun {
 	all := make([]StageRun, 0, len(ss))
 	for _, s := range ss {
-		all = append(all, StageRun{Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds()})
+		all = append(all, StageRun{
+			Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds(), Programs: s.Programs,
+		})
 	}
 	return all
 }

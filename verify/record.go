@@ -155,6 +155,8 @@ type StageRun struct {
 	Cached bool   `json:"cached"`
 	Start  string `json:"start,omitempty"` // from power-on or from a saved state
 	WallMS int64  `json:"wallMs"`
+
+	Programs *Programs `json:"programs,omitempty"`
 }
 
 // Smoke is one verdict with its evidence. A record is only written for artifacts that passed, but has the field.

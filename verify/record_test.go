@@ -51,6 +51,11 @@ func sample() Build {
 		Stages: []BuildStage{{
 			Name: "seabios", Identity: sum("31"), Wall: 95*time.Second + 250*time.Millisecond,
 			Outputs: []Input{{Name: "out/bios-256k.bin", SHA256: sum("a0"), Size: 256 << 10}},
+			Programs: &Programs{List: []Program{
+				{Path: "/build/sources/seabios/out/scripts/kconfig/conf", Digest: Digest{sum("52")}, From: FromMade, Runs: 1},
+				{Path: "/build/work/conftest", From: FromMade, Runs: 7},
+				{Path: "/usr/bin/make", Digest: Digest{sum("51")}, From: FromPackage, Of: PackageURL("make", "4.3-4.1", "amd64"), Runs: 3},
+			}},
 		}},
 		Artifacts:   []Input{rom},
 		Host:        Host{OS: "linux", Arch: "amd64", CPUs: 2, Distro: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0-26-amd64"},
@@ -179,6 +184,12 @@ func TestParseIsStrict(t *testing.T) {
 		{"unsorted", `"name": "make"`, `"name": "zzz"`, "resolvedDependencies: is not sorted"},
 		{"smoke of nothing", `"artifact": "bios-256k.bin"`, `"artifact": "other.bin"`, "no subject of this record"},
 		{"smoke of other bytes", `"sha256": "` + sum("a0") + "\",\n          \"machine\"", `"sha256": "` + sum("a1") + "\",\n          \"machine\"", "other bytes were booted"},
+		{"program of an unknown package", `"of": "pkg:deb/debian/make@4.3-4.1?arch=amd64"`, `"of": "make"`, `programs.list[2].of: is "make", which is none of resolvedDependencies`},
+		{"program of nowhere", `"from": "made"`, `"from": "the internet"`, `programs.list[0].from: is "the internet"`},
+		{"program that never ran", `"runs": 7`, `"runs": 0`, `programs.list[1].runs: is 0`},
+		{"programs unsorted", `"path": "/build/work/conftest"`, `"path": "/zzz"`, `programs.list: is not sorted`},
+		{"program without a path", `"path": "/build/sources`, `"path": "build/sources`, `programs.list[0].path: is "build/sources`},
+		{"program of a package without a digest", "\"digest\": {\n                  \"sha256\": \"" + sum("51") + "\"\n                },\n", "", "programs.list[2].digest.sha256"},
 		{"ends before it begins", `"finishedOn": "2026`, `"finishedOn": "2025`, "before startedOn"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -153,6 +153,7 @@ func (c *checker) run(r *Record) {
 	}
 	for i, s := range e.Stages[:min(len(e.Stages), len(r.Predicate.BuildEvidence.Stages))] {
 		c.is(fmt.Sprintf("%s.stages[%d].name", at, i), s.Name, r.Predicate.BuildEvidence.Stages[i].Name)
+		c.programs(fmt.Sprintf("%s.stages[%d].programs", at, i), s.Programs, r.Predicate.BuildDefinition.ResolvedDependencies)
 	}
 	for i, s := range e.Smoke {
 		c.smoke(fmt.Sprintf("%s.smoke[%d]", at, i), s, r.Subject)

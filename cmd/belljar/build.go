@@ -30,6 +30,8 @@ answered from the cache.`,
 	f := c.Flags()
 	f.StringVarP(&o.Out, "out", "o", "out", "`folder` for artifacts and record")
 	f.BoolVar(&o.NoCache, "no-cache", false, "run every stage, even if its result is known")
+	f.BoolVar(&o.Strict, "strict", false, "fail if a program ran that is of no locked package, no locked source and\n"+
+		"no output of a needed stage, and that its stage does not say it makes")
 	keepFlag(c, &o.Keep)
 	return c
 }

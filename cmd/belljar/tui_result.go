@@ -134,6 +134,9 @@ func (p *printer) built(r *pipeline.BuildResult) {
 		p.line("  size    %d bytes (%s)", a.Size, bytesText(a.Size))
 	}
 	p.verdicts(r.Verdicts)
+	if r.Ran != nil {
+		p.coloured(bold, "ran", "     %s", p.ran(r.Ran))
+	}
 	p.coloured(bold, "record", "  %s", r.Record)
 	if r.Cached {
 		p.line("nothing changed: answered from the cache in %s", took(r.Took))
@@ -141,6 +144,14 @@ func (p *printer) built(r *pipeline.BuildResult) {
 	}
 	p.line("%s in %s under %s, run %s", r.Spec, r.Guest, r.Accel, r.Run)
 	p.parts(r.Parts, r.Took)
+}
+
+func (p *printer) ran(r *pipeline.Ran) string {
+	text := fmt.Sprintf("%s from %s", plural(r.Programs, "program"), plural(r.Packages, "package"))
+	if r.Made > 0 {
+		text += fmt.Sprintf(", %d of its own making", r.Made)
+	}
+	return text
 }
 
 // parts is the table of what took how long.

@@ -12,7 +12,7 @@ const (
 type Program struct {
 	Path   string `json:"path"` // absolute, as it was when the program was run
 	From   string `json:"from"`
-	SHA256 string `json:"sha256,omitempty"` // of all but FromRoot, taken before the program ran
+	SHA256 string `json:"sha256,omitempty"` // taken before it ran; none: FromRoot, or the rest at a path with too many contents
 	Size   int64  `json:"size,omitempty"`
 	Runs   int64  `json:"runs"` // how often the kernel opened it so; repeated runs of the root's by one process may count once
 }
@@ -20,7 +20,7 @@ type Program struct {
 // Bounds on what is listed of a stage that makes program after program, as configure scripts do. They keep a message
 // below MaxFrame: each byte of a path takes at most six in JSON.
 const (
-	MaxContents  = 64       // programs of different content at one path
+	MaxContents  = 64       // programs of different content at one path; the rest is counted there without a digest
 	MaxPrograms  = 1500     // in all
 	MaxPathBytes = 96 << 10 // of all paths together
 )
