@@ -22,6 +22,12 @@ func TestStages(t *testing.T) {
 	runScripts(t, "stages.txtar")
 }
 
+// What ran in a stage is recorded, and a strict build fails of what nothing pins.
+func TestPrograms(t *testing.T) {
+	needMachines(t)
+	runScripts(t, "programs.txtar")
+}
+
 // Stages that need those of other specs.
 func TestNeeds(t *testing.T) {
 	needMachines(t)
