@@ -22,7 +22,7 @@ func (m *Image) coreboot() (bool, error) {
 	if err != nil { // of no use, and perhaps no map at all: whether it matters depends on what else is here
 		defer func(err error) {
 			if m.Kind == Coreboot {
-				m.problem("%v", err)
+				m.problem("it has no sound flash map where the signature of one is: %v", err)
 			}
 		}(err)
 	}

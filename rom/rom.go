@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/rom/cbfs"
@@ -106,6 +107,9 @@ func (m *Image) Section(offset, size int64) *io.SectionReader {
 
 func (m *Image) all() *io.SectionReader { return m.Section(0, m.Size) }
 
+// problem tells of one, once: what is damaged may be read more than once.
 func (m *Image) problem(format string, args ...any) {
-	m.Problems = append(m.Problems, fmt.Sprintf(format, args...))
+	if p := fmt.Sprintf(format, args...); !slices.Contains(m.Problems, p) {
+		m.Problems = append(m.Problems, p)
+	}
 }

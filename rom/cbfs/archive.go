@@ -161,6 +161,9 @@ func MasterHeader(r io.ReaderAt, size int64) (offset, length int64, ok bool, err
 	}
 	be := binary.BigEndian
 	romSize, bootblock, start := int64(be.Uint32(h[8:])), int64(be.Uint32(h[12:])), int64(be.Uint32(h[20:]))
+	if bootblock == int64(len(pointer)) { // since 4.4 the bootblock is a file of CBFS, and the pointer lies in it
+		bootblock = 0
+	}
 	end := min(romSize-bootblock, size)
 	return start, end - start, start < end, nil
 }

@@ -113,6 +113,11 @@ func TestMasterHeader(t *testing.T) {
 	if offset != 0x40 || length != 0xf00-0x40 || !ok || err != nil {
 		t.Errorf("got 0x%x, 0x%x, %t, %v", offset, length, ok, err)
 	}
+	inside := bytes.Clone(rom)
+	binary.BigEndian.PutUint32(inside[0xf8c:], 4) // the bootblock is a file
+	if offset, length, ok, err = cbfs.MasterHeader(bytes.NewReader(inside), int64(len(rom))); offset != 0x40 || length != 0x1000-0x40 || !ok || err != nil {
+		t.Errorf("got 0x%x, 0x%x, %t, %v", offset, length, ok, err)
+	}
 	for name, damage := range map[string]func([]byte) []byte{
 		"short":         func(b []byte) []byte { return b[:20] },
 		"magic":         func(b []byte) []byte { b[0xf80]++; return b },
