@@ -64,6 +64,7 @@ func predict(t testing.TB, data []byte) *measure.Prediction {
 }
 
 func TestPredict(t *testing.T) {
+	const unknown = "its CBFS has no 'config', so it is taken to be built for a TPM 2.0, and SHA-256"
 	for _, c := range []struct {
 		name  string
 		block romtest.Block
@@ -72,18 +73,18 @@ func TestPredict(t *testing.T) {
 		want  string // the events' names
 		notes string
 	}{
-		{"4.15", old, stages(), measure.SHA256, "FMAP: FMAP, FMAP: COREBOOT CBFS: bootblock, FMAP: COREBOOT CBFS: fallback/romstage, " +
+		{"4.15", old, append(stages(), file("config", "CONFIG_TPM2=y\n")), measure.SHA256, "FMAP: FMAP, FMAP: COREBOOT CBFS: bootblock, FMAP: COREBOOT CBFS: fallback/romstage, " +
 			"FMAP: COREBOOT CBFS: fallback/postcar, FMAP: COREBOOT CBFS: fallback/ramstage, FMAP: COREBOOT CBFS: fallback/payload", ""},
 		{"later", later, stages(), measure.SHA256,
-			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/postcar, CBFS: fallback/ramstage, CBFS: fallback/payload", ""},
+			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/postcar, CBFS: fallback/ramstage, CBFS: fallback/payload", unknown},
 		{"without postcar", later, stages("postcar"), measure.SHA256,
-			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/ramstage, CBFS: fallback/payload", ""},
+			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/ramstage, CBFS: fallback/payload", unknown},
 		{"by its configuration", romtest.Block{Part: "QEMU q35"}, append(stages("postcar"), file("config", "CONFIG_TPM1=y\nCONFIG_TPM_MEASURED_BOOT=y\n")),
 			measure.SHA1, "FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/ramstage, CBFS: fallback/payload",
 			`its mainboard is "", which no machine of QEMU is: nobody has tried`},
 		{"another bank", later, append(stages("postcar"), file("config", "CONFIG_TPM2=y\nCONFIG_TPM_HASH_SHA384=y\n")), measure.SHA384,
 			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/ramstage, CBFS: fallback/payload", ""},
-		{"a card's ROM", later, append(stages("postcar"), romtest.File{Name: "pci8086,0166.rom", Type: 0x30}, file("etc/x", "for SeaBIOS")), measure.SHA256,
+		{"a card's ROM", later, append(stages("postcar"), romtest.File{Name: "pci8086,0166.rom", Type: 0x30}, file("etc/x", "for SeaBIOS"), file("config", "CONFIG_TPM2=y\n")), measure.SHA256,
 			"FMAP: FMAP, CBFS: bootblock, CBFS: fallback/romstage, CBFS: fallback/ramstage, CBFS: fallback/payload",
 			"coreboot may load, and then measures: pci8086,0166.rom"},
 	} {

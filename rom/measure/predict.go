@@ -40,6 +40,7 @@ func Predict(m *rom.Image) (*Prediction, error) {
 	if err := p.measured(); err != nil {
 		return nil, err
 	}
+	p.choose()
 	if err := p.rootOfTrust(); err != nil {
 		return nil, err
 	}
@@ -77,8 +78,8 @@ var (
 	labelPattern = regexp.MustCompile(`FMAP: %s CBFS: %s`)
 )
 
-// measured finds out whether the ROM measures its boot at all, and by which algorithm: from the configuration that the build
-// leaves in CBFS, else from the bootblock's code.
+// measured finds out whether the ROM measures its boot at all, and by which names: from the configuration that the build leaves in
+// CBFS, else from the bootblock's code.
 func (p *predictor) measured() error {
 	if p.m.Kind != rom.Coreboot {
 		return bad("it is %s, want coreboot: of other firmware, the ROM alone does not tell what it measures", p.m.Kind)
@@ -103,6 +104,15 @@ func (p *predictor) measured() error {
 	if p.config("VBOOT") == "y" || slices.ContainsFunc(p.m.CBFS, updated) {
 		return bad("it has vboot, which decides at boot from which area it goes on")
 	}
+	_, old, err := scan.First(p.code(), labelPattern, 64)
+	if old {
+		p.labels = "FMAP: " + p.m.CBFS[0].Area + " "
+	}
+	return err
+}
+
+// choose chooses the algorithm: a build has one, by its configuration.
+func (p *predictor) choose() {
 	p.Algorithm = SHA256
 	for _, alg := range slices.Sorted(maps.Keys(algorithms)) {
 		if p.config("TPM_HASH_"+string(alg)) == "y" {
@@ -112,11 +122,9 @@ func (p *predictor) measured() error {
 	if p.config("TPM1") == "y" {
 		p.Algorithm = SHA1
 	}
-	_, old, err := scan.First(p.code(), labelPattern, 64)
-	if old {
-		p.labels = "FMAP: " + p.m.CBFS[0].Area + " "
+	if p.m.Primary().File("config") == nil {
+		p.Notes = append(p.Notes, "its CBFS has no 'config', so it is taken to be built for a TPM 2.0, and SHA-256")
 	}
-	return err
 }
 
 // findBootblock finds it where it is measured: in an area of its own, or in CBFS.
