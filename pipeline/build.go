@@ -27,6 +27,9 @@ func Build(ctx context.Context, cfg Config, o BuildOptions) (_ *BuildResult, err
 	if err != nil {
 		return nil, err
 	}
+	if err := j.checkRerun(); err != nil {
+		return nil, err
+	}
 	whole, err := j.answerable()
 	if err != nil {
 		return nil, err

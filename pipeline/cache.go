@@ -35,8 +35,8 @@ type knownFile struct {
 
 // answerable reports whether the cache may answer the build. A strict one has to know which programs ran in each stage.
 func (j *job) answerable() (bool, error) {
-	if j.opts.NoCache || !j.opts.Strict {
-		return !j.opts.NoCache, nil
+	if j.rerun() || !j.opts.Strict {
+		return !j.rerun(), nil
 	}
 	if err := j.recall(); err != nil {
 		return false, err
@@ -68,6 +68,9 @@ func (j *job) fromCache(ctx context.Context) (*BuildResult, error) {
 			j.report(Event{Kind: Warning, Text: err.Error() + "; building it again"})
 			return nil, nil
 		}
+	}
+	for _, n := range j.nodes {
+		n.sayCached()
 	}
 	return j.deliver(ctx, &known, true)
 }

@@ -77,6 +77,9 @@ func (j *job) stage(name string) *node {
 // recall looks every stage up by its identity, and so finds out which must be run: those of which nothing is known, and
 // those whose outputs are wanted (by the user, or by a stage that must be run) and have gone from the store.
 func (j *job) recall() error {
+	if err := j.checkRerun(); err != nil {
+		return err
+	}
 	wanted := map[*node]bool{}
 	for _, n := range j.own() {
 		wanted[n] = true
@@ -86,7 +89,7 @@ func (j *job) recall() error {
 		if err != nil {
 			return err
 		}
-		n.must = j.opts.NoCache || known == nil || wanted[n] && !whole
+		n.must = n.isRerun() || known == nil || wanted[n] && !whole
 		if !n.must {
 			n.result = known
 			continue

@@ -59,6 +59,17 @@ func (g *given) ids() (image, stage string) {
 	return image, stageIdentity(&g.stage, image, &g.guest, g.sources, g.needs, g.agent)
 }
 
+func (g *given) inputs() stageInputs {
+	p := &plan{guest: &g.guest, locked: &g.locked, lock: &specs.Lock{Sources: g.sources}}
+	j := &jar{job: &job{agent: g.agent}, plan: p}
+	j.asked = j
+	n := &node{jar: j, stage: &g.stage}
+	for i, id := range g.needs {
+		n.needs = append(n.needs, &node{jar: j, stage: &specs.Stage{Name: g.stage.Needs[i]}, id: id})
+	}
+	return n.inputs()
+}
+
 func TestIdentityFollowsWhatCounts(t *testing.T) {
 	image, stage := newGiven().ids()
 	for _, c := range []struct {
@@ -98,6 +109,12 @@ func TestIdentityFollowsWhatCounts(t *testing.T) {
 			}
 			if (s != stage) != c.stage {
 				t.Errorf("stage: changed is %t, want %t", s != stage, c.stage)
+			}
+			// Whatever changes an identity can be told.
+			if told := newGiven().inputs().changed(g.inputs()); (len(told) > 0) != c.stage && c.name != "stage's name" {
+				t.Errorf("told: %v", told)
+			} else {
+				t.Log(reasons(told))
 			}
 		})
 	}

@@ -66,6 +66,7 @@ type BuildOptions struct {
 	Accel   vm.Accel // auto, kvm or tcg
 	Offline bool     // never use the network, even to fill the store
 	NoCache bool     // run every stage even if its result is known
+	Rerun   []string // run these stages even if their results are known: STAGE or SPEC#STAGE
 	Strict  bool     // refuse a build in which a program ran that nothing pins
 	Keep    bool     // leave a failed guest running until interrupted
 	Cold    bool     // boot every guest from power-on, even if there is a saved state to go on from

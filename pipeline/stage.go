@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,8 @@ import (
 type stageResult struct {
 	Outputs []stageOutput
 	Image   usedImage
+	Inputs  stageInputs
+	Made    time.Time
 	Seal    json.RawMessage // wire.Seal
 	Log     store.Digest
 	Wall    time.Duration
@@ -76,15 +79,50 @@ func (j *job) runStages(ctx context.Context) error {
 	}
 	for _, n := range j.nodes {
 		if !n.must {
-			text := "stage " + n.name() + ": nothing changed, answered from the cache"
-			j.report(Event{Kind: Note, Phase: PhaseStage, Name: n.name(), Text: text})
+			n.sayCached()
 			continue
+		}
+		before, _, err := j.knownStage(n.id)
+		if err != nil {
+			return err
 		}
 		if err := n.runStage(ctx); err != nil {
 			return err
 		}
+		if before != nil {
+			n.compare(before)
+		}
 	}
 	return nil
+}
+
+func (n *node) sayCached() {
+	text := "stage " + n.name() + ": nothing changed, answered from the cache"
+	n.report(Event{Kind: Note, Phase: PhaseStage, Name: n.name(), Text: text})
+}
+
+// compare holds what a stage made against what it had made before. Of the same identity it must be the same; if it is
+// not, that is said aloud, and the stages that need this one are run again, for what is known of them was made of other
+// bytes.
+func (n *node) compare(before *stageResult) {
+	var differ []string
+	for _, o := range n.result.Outputs {
+		if was := before.output(o.Path); was == nil || was.Digest != o.Digest || was.Mode != o.Mode {
+			differ = append(differ, o.Path)
+		}
+	}
+	if len(differ) == 0 {
+		n.report(Event{Kind: Note, Phase: PhaseStage, Name: n.name(), Text: "stage " + n.name() + ": made the same as before, byte for byte"})
+		return
+	}
+	n.report(Event{Kind: Warning, Phase: PhaseStage, Name: n.name(), Text: fmt.Sprintf(
+		"stage %s DID NOT MAKE THE SAME as before, though nothing that it is made of changed: %s. It is not reproducible; what needs it is run again",
+		n.name(), strings.Join(differ, ", "))})
+	for _, m := range n.nodes {
+		if slices.Contains(m.needs, n) {
+			m.must = true
+		}
+	}
 }
 
 // knownStage looks a stage up: nil if nothing is known of it. Of one that is not whole the store has lost an output or
@@ -122,7 +160,16 @@ func (n *node) runStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.store.Bind("stages", n.id, n.result)
+	n.result.Inputs, n.result.Made = n.inputs(), time.Now().UTC().Truncate(time.Second)
+	return n.remember()
+}
+
+// remember binds the stage's result to its identity, and that to its name.
+func (n *node) remember() error {
+	if err := n.store.Bind("stages", n.id, n.result); err != nil {
+		return err
+	}
+	return n.store.Bind(lastKind, n.lastKey(), n.id)
 }
 
 func (n *node) tryStage(ctx context.Context, attempt int) (res *stageResult, err error) {

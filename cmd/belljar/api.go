@@ -10,11 +10,12 @@ import (
 
 // api is what the commands call. Tests put their own functions here.
 type api struct {
-	doctor func(context.Context, pipeline.Config) ([]pipeline.Check, error)
-	lock   func(context.Context, pipeline.Config, pipeline.LockOptions) (*pipeline.LockResult, error)
-	fetch  func(context.Context, pipeline.Config, pipeline.FetchOptions) (*pipeline.FetchResult, error)
-	build  func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.BuildResult, error)
-	shell  func(context.Context, pipeline.Config, pipeline.BuildOptions, pipeline.ShellIO) (int, error)
+	doctor  func(context.Context, pipeline.Config) ([]pipeline.Check, error)
+	lock    func(context.Context, pipeline.Config, pipeline.LockOptions) (*pipeline.LockResult, error)
+	fetch   func(context.Context, pipeline.Config, pipeline.FetchOptions) (*pipeline.FetchResult, error)
+	build   func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.BuildResult, error)
+	explain func(context.Context, pipeline.Config, pipeline.BuildOptions) (*pipeline.Explanation, error)
+	shell   func(context.Context, pipeline.Config, pipeline.BuildOptions, pipeline.ShellIO) (int, error)
 
 	shellInto func(context.Context, pipeline.Config, string, pipeline.ShellIO) (int, error)
 	smoke     func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error)
@@ -47,6 +48,7 @@ func defaultAPI() api {
 		lock:      pipeline.Lock,
 		fetch:     pipeline.Fetch,
 		build:     pipeline.Build,
+		explain:   pipeline.Explain,
 		shell:     pipeline.Shell,
 		shellInto: pipeline.ShellInto,
 		smoke:     pipeline.Smoke,

@@ -11,25 +11,34 @@ import (
 
 func newBuild(e *env) *cobra.Command {
 	o := pipeline.BuildOptions{Accel: vm.Auto}
+	var explain bool
 	c := &cobra.Command{
 		Use:   "build SPEC",
 		Short: "Build a ROM in a sealed guest, boot it, and hand it over",
 		Long: `Build makes the guest's image, runs the spec's stages inside, boots the finished ROM in a second
 machine and, if that boot went well, puts ROM and record into the output folder. A build with nothing changed is
-answered from the cache.`,
+answered from the cache, and so is each stage, of this spec or of one that it needs. With --explain it says for each stage
+whether it would run, and which of its inputs changed since it last did.`,
 		Example: `  belljar build seabios
-  belljar build seabios --guest debian-bookworm-i686 --out /tmp/roms`,
+  belljar build seabios --guest debian-bookworm-i686 --out /tmp/roms
+  belljar build ./my-board.yaml --explain
+  belljar build ./my-board.yaml --no-cache=rom`,
 		Args:              arguments(1, 1, "a SPEC (shipped name or path)"),
 		ValidArgsFunction: e.completeSpec,
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Spec = args[0]
+			if explain {
+				return runExplain(c.Context(), o, e)
+			}
 			return runBuild(c.Context(), o, e)
 		},
 	}
 	guestFlags(c, e, &o)
 	f := c.Flags()
 	f.StringVarP(&o.Out, "out", "o", "out", "`folder` for artifacts and record")
-	f.BoolVar(&o.NoCache, "no-cache", false, "run every stage, even if its result is known")
+	noCacheFlag(f, &o)
+	f.BoolVar(&explain, "explain", false, "say for each stage whether it is cached or must run and which input changed,\n"+
+		"and run nothing")
 	f.BoolVar(&o.Strict, "strict", false, "fail if a program ran that is of no locked package, no locked source and\n"+
 		"no output of a needed stage, and that its stage does not say it makes")
 	keepFlag(c, &o.Keep)
@@ -65,6 +74,15 @@ func runBuild(ctx context.Context, o pipeline.BuildOptions, e *env) error {
 		return failure
 	}
 	e.screen.result("build", r, func(p *printer) { p.built(r) })
+	return nil
+}
+
+func runExplain(ctx context.Context, o pipeline.BuildOptions, e *env) error {
+	x, err := e.api.explain(ctx, e.cfg, o)
+	if err != nil {
+		return err
+	}
+	e.screen.result("build --explain", x, func(p *printer) { p.explained(x) })
 	return nil
 }
 

@@ -137,6 +137,9 @@ func flagTable(flags *pflag.FlagSet) string {
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
 			text += " (default " + f.DefValue + ")"
 		}
+		if arg != "" && f.NoOptDefVal != "" {
+			name, arg = name+"[="+arg+"]", ""
+		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.TrimSpace(name+" "+strings.ReplaceAll(arg, "|", `\|`)), text)
 	})
 	if b.Len() == 0 {

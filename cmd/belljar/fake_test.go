@@ -103,6 +103,9 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		build: func(ctx context.Context, cfg pipeline.Config, o pipeline.BuildOptions) (*pipeline.BuildResult, error) {
 			return fakeBuild(ctx, cfg, scenario, pace)
 		},
+		explain: func(_ context.Context, _ pipeline.Config, o pipeline.BuildOptions) (*pipeline.Explanation, error) {
+			return fakeExplanation(o, scenario), err
+		},
 		shell: func(_ context.Context, cfg pipeline.Config, o pipeline.BuildOptions, t pipeline.ShellIO) (int, error) {
 			return fakeShell(cfg, "guest of "+o.Spec, t)
 		},
@@ -159,6 +162,26 @@ func fakeAPI(scenario string, pace time.Duration) api {
 		specs:  func() []string { return []string{"seabios"} },
 		guests: func() []string { return []string{"debian-bookworm-i686", "debian-bookworm-x86_64"} },
 	}
+}
+
+// fakeExplanation has a stage of each kind.
+func fakeExplanation(o pipeline.BuildOptions, scenario string) *pipeline.Explanation {
+	x := &pipeline.Explanation{Spec: o.Spec, Guest: "debian-bookworm-x86_64", Known: scenario == "cached", Stages: []pipeline.ExplainedStage{
+		{Name: "kit/tool#cc", Identity: "1", Cached: true, Reason: "nothing changed"},
+	}}
+	if x.Known {
+		return x
+	}
+	script := pipeline.InputChange{Part: "script", Line: 3, Diff: " make\n-make install\n+make install-\x1b[1mstrip\n"}
+	x.Stages = append(x.Stages,
+		pipeline.ExplainedStage{Name: "payload", Identity: "2", Reason: "it was never built in this guest"},
+		pipeline.ExplainedStage{Name: "rom", Identity: "3", Reason: "script: line 3 differs; package gcc: 1 → 2", Changes: []pipeline.InputChange{
+			script, {Part: "package", Name: "gcc", Old: "1", New: "2"},
+		}})
+	for _, name := range o.Rerun {
+		x.Stages = append(x.Stages, pipeline.ExplainedStage{Name: name, Identity: "4", Reason: "asked for with --no-cache"})
+	}
+	return x
 }
 
 // fakeStop ends each run in another way, in the order in which they are named; where one failed, the first has ended.

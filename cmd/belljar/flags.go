@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/belljar/belljar/pipeline"
 	"github.com/belljar/belljar/specs"
@@ -125,6 +126,32 @@ func (a *age) Set(s string) error {
 	}
 	*a = age(d)
 	return nil
+}
+
+// noCache is --no-cache, which alone means every stage, and with a value the stage of that name.
+type noCache struct{ o *pipeline.BuildOptions }
+
+// everyStage is what the flag's library hands over where no value was given; it is no stage's name.
+const everyStage = "*"
+
+func (n noCache) String() string { return "" }
+func (n noCache) Type() string   { return "stage" }
+func (n noCache) Set(s string) error {
+	switch s {
+	case "":
+		return fmt.Errorf("must be followed by the name of a stage, or by nothing")
+	case everyStage:
+		n.o.NoCache = true
+	default:
+		n.o.Rerun = append(n.o.Rerun, s)
+	}
+	return nil
+}
+
+func noCacheFlag(f *pflag.FlagSet, o *pipeline.BuildOptions) {
+	f.Var(noCache{o}, "no-cache", "run every `stage`, even if its result is known, or the one that is named\n"+
+		"(STAGE or SPEC#STAGE); what it makes is held against what it made before")
+	f.Lookup("no-cache").NoOptDefVal = everyStage
 }
 
 // completeSpec offers the shipped specs, and files.
