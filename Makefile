@@ -9,11 +9,11 @@ GOBUILD  := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
 AGENTBIN := provision/agentbin/bin
 AGENTS   := $(AGENTBIN)/agent-386 $(AGENTBIN)/agent-amd64 $(AGENTBIN)/mapper-386 $(AGENTBIN)/mapper-amd64
 TOOLS    := .cache/tools
-AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go) go.mod go.sum
+AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go guest-agent/wire/stream/*.go) go.mod go.sum
 MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
 
 .PHONY: run build test test-store test-all check lint setup setup-test setup-truth generate golden clean help FORCE \
-	bench bench-image bench-boot image-truth closure reproducible export-try fuzz
+	bench bench-image bench-boot bench-transfer image-truth closure reproducible export-try fuzz
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
 	./bin/belljar build seabios
@@ -72,6 +72,9 @@ bench: setup build ## times builds without an image, with one, and with nothing 
 
 bench-boot: setup-truth build ## times a guest's boot against plain QEMU's and debvm's
 	bench/boot.sh
+
+bench-transfer: setup build ## times bytes into and out of a guest, by SSH and by disk
+	bench/transfer.sh
 
 bench-image: setup-truth build ## times the image of a guest against mmdebstrap's of the same packages
 	bench/image.sh

@@ -23,7 +23,7 @@ import (
 // device 0:0, an opaque folder has the attribute trusted.overlay.opaque.
 type capturer struct {
 	req   *wire.Capture
-	arch  *archive
+	tw    *tar.Writer
 	links map[[2]uint64]string // first name of each file with several
 	got   *wire.Captured
 }
@@ -35,24 +35,19 @@ func capture(ctx context.Context, j *jar, req *wire.Capture) (*wire.Captured, er
 		}
 	}
 	unix.Sync()
-	d, err := j.openDisk(req.Device)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	c := &capturer{req: req, arch: newArchive(ctx, d), links: map[[2]uint64]string{}, got: &wire.Captured{}}
-	// WalkDir's order is the names' in each folder, whatever the filesystem's.
-	err = filepath.WalkDir(req.Upper, func(p string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return c.visit(p)
+	c := &capturer{req: req, links: map[[2]uint64]string{}, got: &wire.Captured{}}
+	var err error
+	c.got.Stream, err = writeArchive(ctx, j, req.Device, func(tw *tar.Writer) error {
+		c.tw = tw
+		// WalkDir's order is the names' in each folder, whatever the filesystem's.
+		return filepath.WalkDir(req.Upper, func(p string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return c.visit(p)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
 	sort.Strings(c.got.Skipped)
-	c.got.Stream, err = c.arch.finish(d)
 	return c.got, err
 }
 
@@ -97,14 +92,14 @@ func (c *capturer) excluded(rel string) bool {
 
 func (c *capturer) write(p string, h *tar.Header) error {
 	if h.Typeflag != tar.TypeReg {
-		return c.arch.add(h, nil)
+		return addMember(c.tw, h, nil)
 	}
 	f, err := os.Open(p)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return c.arch.add(h, f)
+	return addMember(c.tw, h, f)
 }
 
 func (c *capturer) header(p, rel string, st *unix.Stat_t) (*tar.Header, error) {

@@ -14,8 +14,8 @@ import (
 	"github.com/belljar/belljar/guest-agent/wire"
 )
 
-// openDisk opens the disk with a serial number for writing. A disk that is mounted or open elsewhere is refused
-// (open(2): O_EXCL on a block device).
+// openDisk opens the disk with a serial number for writing, past the page cache: whole aligned blocks only. A disk that
+// is mounted or open elsewhere is refused (open(2): O_EXCL on a block device).
 func (j *jar) openDisk(serial string) (*os.File, error) {
 	if serial == "" || serial != filepath.Base(serial) {
 		return nil, fmt.Errorf("disk %q: not a serial number", serial)
@@ -27,7 +27,7 @@ func (j *jar) openDisk(serial string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.OpenFile("/dev/"+dev, os.O_WRONLY|unix.O_EXCL, 0)
+	return os.OpenFile("/dev/"+dev, os.O_WRONLY|unix.O_EXCL|unix.O_DIRECT, 0)
 }
 
 // findDisk is the name of the block device whose serial is as given: virtio-blk shows it in its own folder, SCSI and

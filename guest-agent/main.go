@@ -54,9 +54,12 @@ type jar struct {
 	inputs string              // where the input disk is mounted
 	tmp    []string            // emptied before every stage
 	disks  string              // a folder of plain files in place of disks; empty: look in /sys/block
+	cgroup string              // where control groups are mounted; empty: none
 	ready  string              // the file that says that the disks are mounted; empty: they are
 	user   *syscall.Credential // who runs the stages; nil: whoever runs the agent
 	power  func() error        // ends the machine
+
+	guarded bool // the kernel does not choose the agent in a shortage of memory
 }
 
 // testJar names the folder that takes the place of the guest's root when the agent is tried on another machine.
@@ -76,7 +79,7 @@ func thisJar() (*jar, error) {
 	}
 	return &jar{
 		state: "/belljar", build: "/build", inputs: "/inputs", tmp: []string{"/tmp", "/var/tmp", "/dev/shm"},
-		ready: "/belljar/ready",
+		ready: "/belljar/ready", cgroup: "/belljar/cgroup",
 		user:  guestUser(),
 		power: powerOff,
 	}, nil

@@ -1,20 +1,16 @@
 package main
 
 import (
-	"archive/tar"
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"io/fs"
 	"os"
-	"sort"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/belljar/belljar/guest-agent/wire"
+	"github.com/belljar/belljar/guest-agent/wire/stream"
 )
 
 // outputError is what a stage did wrong with its outputs: the script's failure, not the guest's.
@@ -22,135 +18,146 @@ type outputError struct{ text string }
 
 func (e *outputError) Error() string { return e.text }
 
-// writeOutputs writes a stage's outputs to its disk, and what they are to res.
-func writeOutputs(ctx context.Context, j *jar, st *wire.Stage, res *wire.Result) error {
+func badOutput(format string, args ...any) error { return &outputError{fmt.Sprintf(format, args...)} }
+
+// writeOutputs writes a stage's outputs to its disk.
+func writeOutputs(ctx context.Context, j *jar, st *wire.Stage) (wire.Stream, error) {
 	root, err := os.OpenRoot(st.OutDir) // no symlink leads out of it
 	if err != nil {
-		return err
+		return wire.Stream{}, err
 	}
 	defer root.Close()
-	names := sortedOnce(st.Outputs)
-	for _, name := range names { // all of them, before anything is written
-		if err := checkOutput(root, name); err != nil {
-			return err
+	var members []stream.Member
+	for _, name := range wire.SortedOutputs(st.Outputs) { // all of them, before anything is written
+		found, err := findOutput(root, name)
+		if err != nil {
+			return wire.Stream{}, err
 		}
+		members = append(members, found...)
 	}
-	d, err := j.openDisk(st.Device)
+	return writeStream(ctx, j, st.Device, func(w *stream.Writer) error {
+		for _, m := range members {
+			if err := writeMember(w, root, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeStream writes what fill makes to the disk with a serial number, and waits until all of it is there.
+func writeStream(ctx context.Context, j *jar, serial string, fill func(*stream.Writer) error) (wire.Stream, error) {
+	d, err := j.openDisk(serial)
 	if err != nil {
-		return err
+		return wire.Stream{}, err
 	}
 	defer d.Close()
-	a := newArchive(ctx, d)
-	for _, name := range names {
-		file, err := a.addOutput(root, name)
-		if err != nil {
-			return fmt.Errorf("output %s: %w", name, err)
+	w := stream.NewWriter(writerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
-		res.Files = append(res.Files, file)
+		return d.Write(p)
+	}))
+	err = fill(w)
+	total, end := w.Close()
+	if err == nil {
+		err = end
 	}
-	res.Stream, err = a.finish(d)
-	return err
-}
-
-func sortedOnce(names []string) []string {
-	all := append([]string(nil), names...)
-	sort.Strings(all)
-	n := 0
-	for i, name := range all {
-		if i == 0 || name != all[n-1] {
-			all[n] = name
-			n++
-		}
-	}
-	return all[:n]
-}
-
-func checkOutput(root *os.Root, name string) error {
-	info, err := root.Lstat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &outputError{fmt.Sprintf("output %s is missing: the script ended well but did not make it", name)}
+	case errors.Is(err, unix.ENOSPC):
+		size, _ := d.Seek(0, io.SeekEnd)
+		return wire.Stream{}, badOutput("the outputs take more than the %d bytes of the output disk", size)
+	case errors.Is(err, stream.ErrTooMuch):
+		return wire.Stream{}, badOutput("the outputs have %v", err)
 	case err != nil:
-		return &outputError{fmt.Sprintf("output %s: %v", name, err)}
-	case !info.Mode().IsRegular():
-		return &outputError{fmt.Sprintf("output %s is not a regular file but %s", name, info.Mode().Type())}
+		return wire.Stream{}, err
 	}
-	return nil
-}
-
-// archive writes a tar stream (POSIX.1-2001 pax where ustar does not reach) to a disk and hashes it on the way.
-type archive struct {
-	ctx context.Context
-	tw  *tar.Writer
-	buf *bufio.Writer
-	sum hash.Hash
-	n   int64
-	to  io.Writer
-}
-
-func newArchive(ctx context.Context, to io.Writer) *archive {
-	a := &archive{ctx: ctx, sum: sha256.New(), to: to}
-	a.buf = bufio.NewWriterSize(writerFunc(a.write), 1<<20) // whole sectors, many at once
-	a.tw = tar.NewWriter(a.buf)
-	return a
+	if err := d.Sync(); err != nil {
+		return wire.Stream{}, err
+	}
+	return wire.Stream{Size: total.Size, Digest: total.Digest}, nil
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func (a *archive) write(p []byte) (int, error) {
-	if err := a.ctx.Err(); err != nil {
-		return 0, err
+// writeMember writes a member that findOutput found. A file is read once, and must be the same after as before.
+func writeMember(w *stream.Writer, root *os.Root, m stream.Member) error {
+	if m.Type != stream.File {
+		return w.Member(m)
 	}
-	n, err := a.to.Write(p)
-	a.sum.Write(p[:n])
-	a.n += int64(n)
-	return n, err
-}
-
-// addOutput adds one file with nothing in its header that differs from one run to the next.
-func (a *archive) addOutput(root *os.Root, name string) (wire.File, error) {
-	f, err := root.Open(name)
+	f, err := root.Open(m.Path)
 	if err != nil {
-		return wire.File{}, err
+		return fmt.Errorf("output %s: %w", m.Path, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	before, err := stateOf(f)
 	if err != nil {
-		return wire.File{}, err
+		return fmt.Errorf("output %s: %w", m.Path, err)
 	}
-	mode := info.Mode().Perm()
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: int64(mode)}
-	sum := sha256.New()
-	if err := a.add(h, io.TeeReader(f, sum)); err != nil {
-		return wire.File{}, err
-	}
-	return wire.File{Path: name, Size: h.Size, Mode: uint32(mode), SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
-}
-
-// add adds a member; content is read for exactly h.Size bytes.
-func (a *archive) add(h *tar.Header, content io.Reader) error {
-	if err := a.tw.WriteHeader(h); err != nil {
+	m.Size = before.size
+	if err := w.Member(m); err != nil {
 		return err
 	}
-	if h.Size == 0 {
-		return nil
+	err = writeSparse(w, f, m.Size)
+	after, errAfter := stateOf(f)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errAfter == nil && after != before:
+		return badOutput("output %s changed while it was read: %s before, %s after", m.Path, before, after)
+	case err != nil || errAfter != nil:
+		return fmt.Errorf("output %s: %w", m.Path, errors.Join(err, errAfter))
 	}
-	_, err := io.CopyN(a.tw, content, h.Size)
-	return err
+	return nil
 }
 
-// finish ends the archive and waits until all of it is on the disk.
-func (a *archive) finish(d *os.File) (wire.Stream, error) {
-	if err := a.tw.Close(); err != nil {
-		return wire.Stream{}, err
+// fileState is what a change of a file shows in.
+type fileState struct {
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+func (s fileState) String() string {
+	return fmt.Sprintf("%d bytes of time %d.%09d", s.size, int64(s.mtime.Sec), int64(s.mtime.Nsec)) //nolint:unconvert // 32 bits wide on i386
+}
+
+func stateOf(f *os.File) (fileState, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fileState{}, err
 	}
-	if err := a.buf.Flush(); err != nil {
-		return wire.Stream{}, err
+	return fileState{st.Size, st.Mtim, st.Ctim}, nil
+}
+
+// writeSparse writes the first size bytes of a file, its holes as holes (lseek(2): SEEK_DATA, SEEK_HOLE).
+func writeSparse(w *stream.Writer, f *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		data, err := f.Seek(at, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO): // none is left
+			return w.Hole(size - at)
+		case errors.Is(err, unix.EINVAL): // a filesystem without holes
+			data = at
+		case err != nil:
+			return err
+		}
+		end, err := f.Seek(data, unix.SEEK_HOLE)
+		if err != nil || end > size {
+			end = size
+		}
+		if data >= size {
+			return w.Hole(size - at)
+		}
+		if err := w.Hole(data - at); err != nil {
+			return err
+		}
+		if _, err := f.Seek(data, io.SeekStart); err != nil {
+			return err
+		}
+		if err := w.Fill(f, end-data); err != nil {
+			return err
+		}
+		at = end
 	}
-	if err := d.Sync(); err != nil {
-		return wire.Stream{}, err
-	}
-	return wire.Stream{Size: a.n, SHA256: hex.EncodeToString(a.sum.Sum(nil))}, nil
+	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/belljar/belljar/guest-agent/wire"
 )
 
@@ -204,5 +206,131 @@ func TestStageOfAnotherUser(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(dir + "/inputs/src/file"); string(b) != "mine" {
 		t.Errorf("the input disk was changed: %q", b)
+	}
+}
+
+// stageLog runs a script as a stage in a jar and returns its log.
+func stageLog(t *testing.T, j *jar, dir, script string, change func(*wire.Stage)) (*wire.Result, string) {
+	t.Helper()
+	setUp(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) // as serve does: a daemon is the agent's child
+	s := &stager{jar: j}
+	t.Cleanup(func() { s.clear() })
+	st := &wire.Stage{Name: "rom", Script: script, WorkDir: dir + "/build/work", Env: map[string]string{"PATH": "/usr/bin:/bin"}}
+	if change != nil {
+		change(st)
+	}
+	var log bytes.Buffer
+	res, err := s.run(t.Context(), st, func(string, ...any) {}, func(_ string, data []byte) error { log.Write(data); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, log.String()
+}
+
+func TestDaemonIsNamedInTheLog(t *testing.T) {
+	j, dir := testDir(t)
+	res, log := stageLog(t, j, dir, "sleep 1000 & printf started", nil)
+	if res.ExitCode != 0 || res.Reason != "" {
+		t.Errorf("result = %+v", res)
+	}
+	lines := strings.Split(log, "\n")
+	if len(lines) != 3 || lines[0] != "started" || !strings.HasPrefix(lines[1], "[the script ended and left processes running, which were ended: sleep (") {
+		t.Errorf("log = %q", log)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	j, dir := testDir(t)
+	res, _ := stageLog(t, j, dir, "sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done'; sleep 0.1; head -c 3000000 /dev/zero >file", nil)
+	if u := res.Usage; u.User < 10*time.Millisecond || u.System < 0 || u.Wall < 100*time.Millisecond || u.MaxRSS < 100<<10 {
+		t.Errorf("usage = %+v", u)
+	}
+	if n := ioWritten(write(t, dir+"/io", "rchar: 7\nwrite_bytes: 3002368\ncancelled_write_bytes: 1\n")); n != 3002368 {
+		t.Errorf("write_bytes = %d", n)
+	}
+	if n := ioWritten(dir + "/none"); n != 0 {
+		t.Errorf("a kernel that does not count counted %d", n)
+	}
+}
+
+// A script that fails on a full disk is told from one that fails beside one.
+func TestScratchFull(t *testing.T) {
+	j, dir := testDir(t)
+	if err := unix.Mount("small", j.build, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skip("only root of a whole machine can mount:", err)
+	}
+	t.Cleanup(func() { unix.Unmount(j.build, unix.MNT_DETACH) })
+	for script, want := range map[string]int64{
+		"exit 3":                         0,
+		"head -c 8000000 /dev/zero >big": 4 << 20,
+		"head -c 8000000 /dev/zero >big || { sleep 0.5; rm big; exit 1; }":         4 << 20, // tidied up: it was full all the same
+		"head -c 8000000 /dev/zero >big || { sleep 0.5; rm big; echo recovered; }": 0,
+	} {
+		res, log := stageLog(t, j, dir, script, func(st *wire.Stage) { st.Silence = 2 * time.Second })
+		if res.ScratchFull != want {
+			t.Errorf("%s: %d, want %d (exit %d): %s", script, res.ScratchFull, want, res.ExitCode, log)
+		}
+		os.RemoveAll(dir + "/build/work")
+	}
+}
+
+func TestScratchInMemory(t *testing.T) {
+	j, dir := testDir(t)
+	if err := unix.Mount("try", j.build, "tmpfs", 0, ""); err != nil {
+		t.Skip("only root of a whole machine can mount:", err)
+	}
+	unix.Unmount(j.build, 0)
+	res, log := stageLog(t, j, dir, "stat -f -c %T .; echo >left", func(st *wire.Stage) { st.Tmpfs = true })
+	if res.ExitCode != 0 || log != "tmpfs\n" {
+		t.Errorf("%+v: %s", res, log)
+	}
+	if _, err := os.Stat(dir + "/build/work"); err != nil {
+		t.Error("what a stage left can be looked at until the next:", err)
+	}
+	s := &stager{jar: j, mounts: []string{j.build}}
+	if err := s.clear(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/build/work"); err == nil {
+		t.Error("the next stage finds what the last one left in memory")
+	}
+}
+
+// The stage's user can neither end the agent nor take its privileges.
+func TestStageCannotKillTheAgent(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	j, dir := testDir(t)
+	j.user = guestUser()
+	for p := dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) {
+		setUp(t, os.Chmod(p, 0o755))
+	}
+	res, log := stageLog(t, j, dir, "kill -9 $PPID || echo refused", nil)
+	if res.ExitCode != 0 || !strings.Contains(log, "refused") {
+		t.Errorf("%+v: %s", res, log)
+	}
+}
+
+func TestMemoryOfAGroup(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/memory.peak", "433061888\n")
+	f, err := os.Open(dir)
+	setUp(t, err)
+	defer f.Close()
+	if got := (&group{f}).peak(); got != 433061888 {
+		t.Errorf("peak = %d", got)
+	}
+	if got := (*group)(nil).peak(); got != 0 {
+		t.Errorf("no group has used %d bytes", got)
+	}
+}
+
+func TestParentOf(t *testing.T) {
+	if got := parentOf(os.Getpid()); got != os.Getppid() {
+		t.Errorf("parent is %d, want %d", got, os.Getppid())
+	}
+	if got := parentOf(1 << 30); got != 0 {
+		t.Errorf("nobody has the parent %d", got)
 	}
 }

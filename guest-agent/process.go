@@ -5,14 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +31,9 @@ type process struct {
 	recorded bool                // what it runs is recorded: no program may be run from where that is not seen
 	timeout  time.Duration
 	silence  time.Duration
+	group    *group // its processes run in it; nil: in the agent's own
+	scratch  *gauge // looked at as long as it runs; nil: none
+	expend   bool   // in a shortage of memory it goes before the agent does
 }
 
 // run runs the process to its end, or puts an end to it, and leaves no descendant of it alive.
@@ -48,8 +51,11 @@ func (p *process) run(ctx context.Context, log *logger) (*wire.Result, error) {
 	cmd.Stdout, cmd.Stderr = in, in // one pipe, so that the order is the script's
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: p.user, Pdeathsig: syscall.SIGKILL}
 
-	var before unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &before); err != nil {
+	if p.group != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, p.group.fd()
+	}
+	before, err := takeMeter()
+	if err != nil {
 		in.Close()
 		return nil, err
 	}
@@ -66,13 +72,17 @@ func (p *process) run(ctx context.Context, log *logger) (*wire.Result, error) {
 	pump.Go(func() { log.pump(out) })
 	reason := p.watch(ctx, cmd.Process.Pid, log, ended)
 	wall := time.Since(began)
-	left := killDescendants()
+	p.scratch.look()
+	stayed, left := killDescendants()
 	pump.Wait() // with every writer dead the pipe has an end
 	log.finish()
+	if reason == "" && len(stayed) > 0 {
+		log.note("[the script ended and left processes running, which were ended: %s]", strings.Join(stayed, ", "))
+	}
 
 	res := outcome(cmd.ProcessState)
-	res.Reason, res.Wall = reason, wall
-	res.CPU, res.MaxRSS = spent(before, cmd.ProcessState)
+	res.Reason, res.Usage = reason, before.usage(cmd.ProcessState)
+	res.Usage.Wall, res.Usage.Memory = wall, p.group.peak()
 	return res, left
 }
 
@@ -92,7 +102,14 @@ func (p *process) onOwnThread(cmd *exec.Cmd, started chan<- error, ended chan<- 
 			return
 		}
 	}
+	if p.expend {
+		// The child inherits it. The agent is in danger for that moment, in which nothing of the stage runs yet.
+		_ = setOOM("self", stageOOM)
+	}
 	err := cmd.Start()
+	if p.expend {
+		_ = setOOM("self", agentOOM)
+	}
 	started <- err
 	if err == nil {
 		_ = cmd.Wait() // what it says is in the ProcessState too
@@ -114,7 +131,7 @@ func (p *process) watch(ctx context.Context, pid int, log *logger, ended <-chan 
 			reason = why
 		}
 		done, timeout = nil, nil
-		killAll(append(descendants(), -pid))
+		killAll(append(pids(descendants()), -pid))
 	}
 	for {
 		select {
@@ -125,6 +142,7 @@ func (p *process) watch(ctx context.Context, pid int, log *logger, ended <-chan 
 		case <-timeout:
 			kill(fmt.Sprintf("timeout: still running after %s", p.timeout))
 		case <-tick.C:
+			p.scratch.look()
 			if p.silence > 0 && reason == "" && log.silent() > p.silence {
 				kill(fmt.Sprintf("silence: no output for %s", p.silence))
 			}
@@ -133,7 +151,7 @@ func (p *process) watch(ctx context.Context, pid int, log *logger, ended <-chan 
 }
 
 func outcome(ps *os.ProcessState) *wire.Result {
-	res := &wire.Result{ExitCode: ps.ExitCode(), Files: []wire.File{}}
+	res := &wire.Result{ExitCode: ps.ExitCode()}
 	if ws, ok := ps.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		if res.Signal = unix.SignalName(ws.Signal()); res.Signal == "" {
 			res.Signal = fmt.Sprintf("signal %d", ws.Signal())
@@ -142,21 +160,9 @@ func outcome(ps *os.ProcessState) *wire.Result {
 	return res
 }
 
-// spent is the time of every process that ended since before, and the size of the largest below the script's shell.
-func spent(before unix.Rusage, ps *os.ProcessState) (cpu time.Duration, maxRSS int64) {
-	var after unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_CHILDREN, &after) == nil {
-		sum := func(r unix.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
-		cpu = time.Duration(sum(after) - sum(before))
-	}
-	if r, ok := ps.SysUsage().(*syscall.Rusage); ok {
-		maxRSS = int64(r.Maxrss) << 10 //nolint:unconvert // kilobytes (getrusage(2)), 32 bits wide on i386
-	}
-	return cpu, maxRSS
-}
-
 // killDescendants ends and reaps every process below the agent; being their subreaper, it is the parent of orphans too.
-func killDescendants() error {
+// It names those that were there.
+func killDescendants() (stayed []string, err error) {
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		for {
 			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
@@ -166,13 +172,39 @@ func killDescendants() error {
 		}
 		left := descendants()
 		if len(left) == 0 {
-			return nil
+			return stayed, nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("process %d of the stage does not die", left[0])
+			return stayed, fmt.Errorf("process %s of the stage does not die", left[0])
 		}
-		killAll(left)
+		for _, p := range left {
+			if len(stayed) < maxStayed && !slices.Contains(stayed, p.String()) {
+				stayed = append(stayed, p.String())
+			}
+		}
+		killAll(pids(left))
 	}
+}
+
+// maxStayed is how many processes that a script left are named.
+const maxStayed = 10
+
+// running is a living process.
+type running struct {
+	pid  int
+	name string // of its program, at most 15 bytes of it
+}
+
+func (r running) String() string {
+	return fmt.Sprintf("%s (%d)", strings.ToValidUTF8(r.name, "?"), r.pid)
+}
+
+func pids(all []running) []int {
+	var list []int
+	for _, r := range all {
+		list = append(list, r.pid)
+	}
+	return list
 }
 
 // killAll kills processes; one that is gone already is as it should be.
@@ -183,151 +215,30 @@ func killAll(pids []int) {
 }
 
 // descendants lists the living processes below the agent, from /proc/PID/stat (proc_pid_stat(5)).
-func descendants() []int {
+func descendants() []running {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	children := map[int][]int{}
+	children := map[int][]running{}
 	for _, name := range stats {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			continue // ended meanwhile
 		}
 		// The second field is a command name in parentheses, which may hold anything.
-		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+		open, shut := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+		fields := bytes.Fields(b[shut+1:])
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err != nil || len(fields) < 2 {
+		if err != nil || len(fields) < 2 || open < 0 || shut < open {
 			continue
 		}
 		if ppid, err := strconv.Atoi(string(fields[1])); err == nil {
-			children[ppid] = append(children[ppid], pid)
+			children[ppid] = append(children[ppid], running{pid, string(b[open+1 : shut])})
 		}
 	}
-	var all []int
+	var all []running
 	for next := children[os.Getpid()]; len(next) > 0; {
-		pid := next[0]
-		next = append(next[1:], children[pid]...)
-		all = append(all, pid)
+		p := next[0]
+		next = append(next[1:], children[p.pid]...)
+		all = append(all, p)
 	}
 	return all
-}
-
-// logger passes a script's output on: the first headSize bytes as they come, of the rest the last tailSize at the end.
-type logger struct {
-	send   func(stream string, data []byte) error
-	step   func(string, ...any)
-	broken bool // the host is gone: what comes is dropped, so that the script can end
-
-	total   int64
-	ring    []byte // the last bytes after the head; full, it starts at total%tailSize
-	shownAt time.Time
-	newline bool // the head ended with one
-
-	active  atomic.Int64 // when the script last wrote, in nanoseconds since birth
-	blocked atomic.Bool  // waiting for the host, not for the script
-	birth   time.Time
-}
-
-const (
-	headSize = 8 << 20
-	tailSize = 8 << 20
-)
-
-func newLogger(send func(stream string, data []byte) error, step func(string, ...any)) *logger {
-	return &logger{send: send, step: step, birth: time.Now()}
-}
-
-// silent is how long the script has said nothing. Time in which the host would not listen does not count.
-func (l *logger) silent() time.Duration {
-	if l.blocked.Load() {
-		return 0
-	}
-	return time.Since(l.birth) - time.Duration(l.active.Load())
-}
-
-// pump reads the script's output to its end.
-func (l *logger) pump(r *os.File) {
-	buf := make([]byte, wire.LogChunk)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			l.blocked.Store(true)
-			l.write(buf[:n])
-			l.active.Store(int64(time.Since(l.birth)))
-			l.blocked.Store(false)
-		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				fmt.Fprintln(os.Stderr, "agent: read log:", err)
-			}
-			return
-		}
-	}
-}
-
-func (l *logger) write(p []byte) {
-	if room := headSize - l.total; room > 0 {
-		n := min(room, int64(len(p)))
-		l.put(wire.Output, p[:n])
-		l.newline = p[n-1] == '\n'
-		l.total += n
-		p = p[n:]
-	}
-	if len(p) == 0 {
-		return
-	}
-	l.show(p)
-	for len(p) > 0 {
-		var n int
-		if at := (l.total - headSize) % tailSize; int64(len(l.ring)) < tailSize {
-			n = min(len(p), tailSize-len(l.ring))
-			l.ring = append(l.ring, p[:n]...)
-		} else {
-			n = copy(l.ring[at:], p)
-		}
-		l.total += int64(n)
-		p = p[n:]
-	}
-}
-
-func (l *logger) put(stream string, p []byte) {
-	if l.broken || len(p) == 0 {
-		return
-	}
-	if err := l.send(stream, p); err != nil {
-		l.broken = true
-	}
-}
-
-// show lets whoever watches see a line now and then of what is not sent yet.
-func (l *logger) show(p []byte) {
-	i := bytes.LastIndexByte(p, '\n')
-	if i < 0 || time.Since(l.shownAt) < time.Second || l.broken {
-		return
-	}
-	line := p[bytes.LastIndexByte(p[:i], '\n')+1 : i]
-	l.shownAt = time.Now()
-	l.step("%s", bytes.ToValidUTF8(line[:min(len(line), 512)], nil))
-}
-
-// finish sends what was held back, and says what was left out.
-func (l *logger) finish() {
-	held := l.total - headSize
-	if held <= 0 {
-		return
-	}
-	at := 0
-	if held > tailSize {
-		at = int(held % tailSize)
-		note := fmt.Sprintf("[%d bytes of the log left out here]\n", held-tailSize)
-		if !l.newline {
-			note = "\n" + note
-		}
-		l.put(wire.Agent, []byte(note))
-	}
-	for _, part := range [][]byte{l.ring[at:], l.ring[:at]} {
-		for len(part) > 0 {
-			n := min(len(part), wire.LogChunk)
-			l.put(wire.Output, part[:n])
-			part = part[n:]
-		}
-	}
 }

@@ -34,6 +34,7 @@ func serve(j *jar, in io.Reader, out io.Writer) error {
 		return fmt.Errorf("become subreaper: %w", err)
 	}
 	s := &server{jar: j, w: wire.NewWriter(out), stages: &stager{jar: j}}
+	j.guard()
 	hello, err := greeting()
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ func shell(j *jar, spec string) error {
 	if err := os.Chdir(st.WorkDir); err != nil {
 		return err
 	}
+	_ = setOOM("self", stageOOM) // a person's work, like a stage's, goes before the agent
 	if !st.Root && j.user != nil {
 		if err := become(j.user); err != nil {
 			return err

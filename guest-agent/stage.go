@@ -28,6 +28,11 @@ func (s *stager) prepare(st *wire.Stage, step func(string, ...any)) error {
 	if err := s.clear(); err != nil {
 		return fmt.Errorf("clear after the last stage: %w", err)
 	}
+	if st.Tmpfs {
+		if err := s.mountTmpfs(st.Root); err != nil {
+			return err
+		}
+	}
 	dirs := []string{st.WorkDir, st.OutDir}
 	for _, name := range []string{"HOME", "SOURCES", "OUT"} {
 		// Root stages configure an image and must not leave folders of the build in it.
@@ -64,10 +69,8 @@ func (s *stager) checkStage(st *wire.Stage) error {
 	if len(st.Outputs) > 0 && (st.OutDir == "" || st.Device == "") {
 		return fmt.Errorf("stage %s: outputs need a folder and a disk", st.Name)
 	}
-	for _, name := range st.Outputs {
-		if err := wire.CheckPath(name); err != nil {
-			return fmt.Errorf("stage %s: output: %w", st.Name, err)
-		}
+	if err := wire.CheckOutputs(st.Outputs); err != nil {
+		return fmt.Errorf("stage %s: outputs: %w", st.Name, err)
 	}
 	for _, m := range st.Sources {
 		if !filepath.IsAbs(m.To) || filepath.Clean(m.To) != m.To {
@@ -152,22 +155,29 @@ func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...a
 	step("running %s", st.Name)
 	p := process{
 		args: []string{"/bin/sh", "-eu", script}, env: environ(st.Env), dir: st.WorkDir,
-		timeout: st.Timeout, silence: st.Silence,
+		timeout: st.Timeout, silence: st.Silence, expend: s.jar.guarded, scratch: &gauge{dir: st.WorkDir},
 	}
 	if !st.Root {
 		p.user, p.confined = s.jar.user, true
 	}
+	if p.group, err = s.jar.newGroup(); err != nil {
+		fmt.Fprintln(os.Stderr, "agent: no cgroup for the stage:", err) // its memory goes unmeasured
+	}
 	res, err := s.recorded(st, &p, func() (*wire.Result, error) { return p.run(ctx, newLogger(log, step)) })
+	p.group.remove()
 	if err != nil {
 		return nil, fmt.Errorf("run script: %w", err)
+	}
+	if res.Signal != "" || res.ExitCode != 0 {
+		res.ScratchFull = p.scratch.full()
 	}
 	if res.Reason != "" || res.Signal != "" || res.ExitCode != 0 || len(st.Outputs) == 0 {
 		return res, nil
 	}
 	step("writing outputs of %s", st.Name)
-	err = writeOutputs(ctx, s.jar, st, res)
-	if missing, ok := errors.AsType[*outputError](err); ok {
-		res.Reason, res.Files, res.Stream = missing.Error(), nil, wire.Stream{}
+	res.Stream, err = writeOutputs(ctx, s.jar, st)
+	if bad, ok := errors.AsType[*outputError](err); ok {
+		res.Reason = bad.Error()
 		return res, nil
 	}
 	if err != nil {

@@ -95,5 +95,6 @@ func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.L
 		Script  string
 		Outputs []string
 		Needs   []string
-	}{"stage", img, machineOf(g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs})
+		Scratch string `json:",omitempty"` // a file system orders names its own way
+	}{"stage", img, machineOf(g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs, s.Scratch})
 }

@@ -16,6 +16,7 @@ type BootResult struct {
 	Marks   []Mark        `json:"marks"` // how far it was when
 	Kernel  string        `json:"kernel"`
 	Initrd  string        `json:"initrd"` // without the keys of this one run
+	Root    string        `json:"root"`   // the root disk
 	Cmdline string        `json:"cmdline"`
 	Took    time.Duration `json:"took_ns"` // from Start to the agent's answer
 }
@@ -71,7 +72,8 @@ func (j *job) bootOnce(ctx context.Context) (_ *BootResult, err error) {
 	j.note(PhaseBoot, "boot: "+g.trail.String())
 	return &BootResult{
 		Run: j.run.ID(), Spec: stage.loaded.Spec.Name, Guest: stage.guest.Name, Accel: string(stage.decision.Accel), Start: g.from.String(), Marks: marks,
-		Kernel: j.store.Path(stage.bundle.Kernel), Initrd: j.store.Path(stage.bundle.Initramfs), Cmdline: g.cmdline,
+		Kernel: j.store.Path(stage.bundle.Kernel), Initrd: j.store.Path(stage.bundle.Initramfs),
+		Root: j.store.Path(stage.image.Root), Cmdline: g.cmdline,
 		Took: marks[len(marks)-1].At,
 	}, nil
 }

@@ -49,7 +49,10 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 				b.NeededImages = append(b.NeededImages, n.imageInputs(n.loaded.Spec.Name+": ")...)
 			}
 		}
-		bs := verify.BuildStage{Name: n.name(), Identity: n.id, Cached: !n.must, Start: r.Start, Wall: r.Wall, Programs: r.Programs}
+		bs := verify.BuildStage{
+			Name: n.name(), Identity: n.id, Cached: !n.must, Start: r.Start, Wall: r.Wall, Usage: usage(r.Usage),
+			Programs: r.Programs,
+		}
 		for _, o := range r.Outputs {
 			bs.Outputs = append(bs.Outputs, verify.Input{Name: o.Path, SHA256: string(o.Digest), Size: o.Size})
 		}

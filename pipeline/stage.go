@@ -34,6 +34,7 @@ type stageResult struct {
 	Seal    json.RawMessage // wire.Seal
 	Log     store.Digest
 	Wall    time.Duration
+	Usage   wire.Usage
 	Accel   string
 	Start   string // how its guest came to life
 
@@ -196,7 +197,7 @@ func (n *node) tryStage(ctx context.Context, attempt int) (res *stageResult, err
 
 	part, err = n.phase(PhaseStage, n.name(), "stage "+n.name(), func() (string, error) {
 		res, err = n.inGuest(ctx, g, dir)
-		return "its outputs are hashed on both sides", err
+		return res.came(), err
 	})
 	n.parts = append(n.parts, part)
 	if err != nil {
@@ -257,10 +258,7 @@ func (n *node) makeInputs(ctx context.Context, path string) (err error) {
 	for _, need := range n.needs {
 		t := image.Tree{Name: need.stage.Name, Folder: "stages"}
 		for _, o := range need.result.Outputs {
-			t.Parts = append(t.Parts, image.Part{
-				File: o.Path, Plain: true, Mode: o.Mode,
-				Open: func() (io.ReadCloser, error) { return n.store.Open(o.Digest) },
-			})
+			t.Parts = append(t.Parts, n.outputPart(&o))
 		}
 		trees = append(trees, t)
 	}
@@ -273,6 +271,16 @@ func (n *node) makeInputs(ctx context.Context, path string) (err error) {
 		return err
 	}
 	return n.stretch(f)
+}
+
+// outputPart lays an output on an input disk: a file as it is, a folder unpacked from its archive.
+func (n *node) outputPart(o *stageOutput) image.Part {
+	open := func() (io.ReadCloser, error) { return n.store.Open(o.Digest) }
+	if specs.IsFolder(o.Path) {
+		folder := strings.TrimSuffix(o.Path, "/")
+		return image.Part{File: folder, Into: folder, Keep: true, Open: open}
+	}
+	return image.Part{File: o.Path, Plain: true, Mode: o.Mode, Open: open}
 }
 
 // stageEnv is the whole environment of a stage.
@@ -293,6 +301,7 @@ func (n *node) guestStage() wire.Stage {
 		Name: s.Name, Script: s.Script, Env: stageEnv(s, n.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
 		Timeout: n.pace.Of(time.Duration(s.Timeout)), Silence: n.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
 		Record: recordPrograms,
+		Tmpfs:  s.Scratch == specs.ScratchTmpfs,
 	}
 	for _, src := range n.sources() {
 		st.Sources = append(st.Sources, wire.Mount{From: "sources/" + src.Name, To: "/build/sources/" + src.Name})
@@ -324,21 +333,19 @@ func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult
 	if err != nil {
 		return nil, g.explain(err)
 	}
-	out := &stageResult{Image: n.used(), Wall: res.Wall, Accel: string(n.decision.Accel), Start: g.from.String()}
+	out := &stageResult{
+		Image: n.used(), Wall: res.Usage.Wall, Usage: res.Usage, Accel: string(n.decision.Accel), Start: g.from.String(),
+	}
 	if out.Seal, err = json.Marshal(seal); err != nil {
 		return nil, err
 	}
 	if out.Programs, err = n.programs(ctx, res.Programs); err != nil {
 		return nil, err
 	}
-	modes := map[string]uint32{}
-	for _, f := range res.Files {
-		modes[f.Path] = f.Mode
-	}
-	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), res, func(name string, size int64, r io.Reader) (string, error) {
-		digest, _, err := n.store.Put(ctx, r, "", size)
-		out.Outputs = append(out.Outputs, stageOutput{Path: name, Digest: digest, Size: size, Mode: modes[name]})
-		return string(digest), err
+	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), n.stage.Outputs, res.Stream, func(o provision.Output, r io.Reader) error {
+		digest, size, err := n.store.Put(ctx, r, "", o.Size)
+		out.Outputs = append(out.Outputs, stageOutput{Path: o.Path, Digest: digest, Size: size, Mode: o.Mode})
+		return err
 	})
 	if err != nil {
 		return nil, err

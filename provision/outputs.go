@@ -3,110 +3,131 @@ package provision
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
+	"strings"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
+	"github.com/belljar/belljar/guest-agent/wire/stream"
 )
 
-// ReadStream hands every member of the archive s on the disk to each, then compares the SHA-256 of the whole with what
-// the guest said. Only after a nil return may the caller believe what each has seen.
-func ReadStream(ctx context.Context, disk Disk, s wire.Stream, each func(*tar.Header, io.Reader) error) error {
-	sum, err := openStream(ctx, disk, s)
+// Output is one of a stage's outputs on its way into the host.
+type Output struct {
+	Path string // as the stage names it: of a folder with a slash at its end
+	Mode uint32 // permission bits
+	Size int64  // of a file in bytes; -1 of a folder, which comes as an archive whose length is not known before
+}
+
+// ReadOutputs hands every output of a stage to put, which keeps what it reads. All that were asked for must be on the
+// disk and nothing else. A folder comes as a tar archive that is a function of its content: names sorted and relative to
+// it, no owners, no times. Only after a nil return may the caller believe what put has seen.
+func ReadOutputs(ctx context.Context, disk Disk, outputs []string, s wire.Stream, put func(Output, io.Reader) error) error {
+	if len(outputs) == 0 {
+		return nil
+	}
+	r, err := openStream(ctx, disk, s)
 	if err != nil {
 		return err
 	}
-	defer sum.Close()
-	walkErr := eachMember(sum, each)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	// A member that cannot be parsed and a callback's complaint are often only the symptom of a wrong stream.
-	if _, err := io.Copy(io.Discard, sum); err != nil {
-		return fault.New(fault.Host, "read output disk", "%w", err)
-	}
-	if err := sum.check(); err != nil {
-		return err
-	}
-	return walkErr
-}
-
-func eachMember(r io.Reader, each func(*tar.Header, io.Reader) error) error {
-	tr := tar.NewReader(r)
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
+	defer r.Close()
+	for _, name := range wire.SortedOutputs(outputs) {
+		m, err := r.next()
+		switch {
+		case err != nil:
+			return err
+		case m.Path != strings.TrimSuffix(name, "/"):
+			return fault.New(fault.Guest, readDisk, "it has %q where output %s should be", m.Path, name)
+		case wire.IsTree(name) != (m.Type == stream.Dir) || m.Type == stream.Symlink || m.Type == stream.HardLink:
+			return fault.New(fault.Guest, readDisk, "output %s is of another type on it (%d)", name, m.Type)
+		case m.Type == stream.File && m.Size == stream.Unknown:
+			return fault.New(fault.Guest, readDisk, "the length of output %s is not told", name)
+		}
+		if wire.IsTree(name) {
+			err = r.putTree(name, put)
+		} else {
+			err = put(Output{Path: name, Mode: m.Mode, Size: m.Size}, r)
+		}
+		if damaged := r.damage(err); damaged != nil {
+			return damaged
 		}
 		if err != nil {
-			return fault.New(fault.Guest, "read output disk", "archive: %w", err)
-		}
-		if err := each(h, tr); err != nil {
 			return err
 		}
 	}
+	return r.end()
 }
 
-// ReadOutputs hands every output of a stage to put, which keeps it and answers with the SHA-256 of what it kept.
-// Names, sizes and hashes must be the guest's, in its order; put's hash must be the same once more.
-func ReadOutputs(ctx context.Context, disk Disk, res wire.Result,
-	put func(name string, size int64, r io.Reader) (sha256 string, err error)) error {
-	for _, want := range res.Files {
-		if err := wire.CheckPath(want.Path); err != nil {
-			return fault.New(fault.Guest, "read outputs", "%w", err)
-		}
-	}
-	if len(res.Files) == 0 {
-		return nil
-	}
-	n := 0
-	err := ReadStream(ctx, disk, res.Stream, func(h *tar.Header, r io.Reader) error {
-		if n == len(res.Files) {
-			return fault.New(fault.Guest, "read outputs", "%q is on the disk but not in the guest's list", h.Name)
-		}
-		want := res.Files[n]
-		n++
-		return readOutput(h, r, want, put)
-	})
-	if err == nil && n < len(res.Files) {
-		return fault.New(fault.Guest, "read outputs", "%q is in the guest's list but not on the disk",
-			res.Files[n].Path)
+// putTree has put read the archive of a folder while it is made.
+func (r *received) putTree(name string, put func(Output, io.Reader) error) error {
+	from, to := io.Pipe()
+	made := make(chan error, 1)
+	go func() {
+		err := r.archive(to, name)
+		to.CloseWithError(err)
+		made <- err
+	}()
+	err := put(Output{Path: name, Mode: 0o755, Size: -1}, from)
+	from.CloseWithError(errors.New("not wanted any more")) // ends the making of what put left unread
+	if broke := <-made; err == nil {
+		err = broke
 	}
 	return err
 }
 
-func readOutput(h *tar.Header, r io.Reader, want wire.File,
-	put func(name string, size int64, r io.Reader) (string, error)) error {
-	switch {
-	case h.Typeflag != tar.TypeReg:
-		return fault.New(fault.Guest, "read outputs", "%q is not a regular file (tar type %q)", h.Name, h.Typeflag)
-	case h.Name != want.Path:
-		return fault.New(fault.Guest, "read outputs", "the disk has %q where the guest's list has %q",
-			h.Name, want.Path)
-	case h.Size != want.Size:
-		return fault.New(fault.Guest, "read outputs", "%q has %d bytes, the guest counted %d",
-			h.Name, h.Size, want.Size)
+// archive makes a tar archive of the members below a folder.
+func (r *received) archive(w io.Writer, top string) error {
+	tw := tar.NewWriter(w)
+	// The folder itself, so that an empty one has an archive too that is known as such.
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755}); err != nil {
+		return err
 	}
-	sum := sha256.New()
-	kept, err := put(h.Name, h.Size, io.TeeReader(r, sum))
-	if err != nil {
-		return fmt.Errorf("keep output %s: %w", h.Name, err)
+	buf := make([]byte, 1<<20)
+	for {
+		m, err := r.peek()
+		if err != nil {
+			return err
+		}
+		if m == nil || !strings.HasPrefix(m.Path, top) {
+			return tw.Close()
+		}
+		r.m = nil
+		h, err := header(m, top)
+		if err != nil {
+			return err
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return fault.New(fault.Guest, readDisk, "output %s: %s: %w", top, m.Path, err)
+		}
+		if m.Type == stream.File {
+			if _, err := io.CopyBuffer(tw, r, buf); err != nil {
+				return err
+			}
+		}
 	}
-	// What put left unread still belongs to the file.
-	if _, err := io.Copy(sum, r); err != nil {
-		return fault.New(fault.Guest, "read outputs", "%q: %w", h.Name, err)
+}
+
+// header is an archive's, of a member below top.
+func header(m *stream.Member, top string) (*tar.Header, error) {
+	h := &tar.Header{Name: strings.TrimPrefix(m.Path, top), Mode: int64(m.Mode), Size: m.Size, Linkname: m.Link}
+	switch m.Type {
+	case stream.Dir:
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+	case stream.Symlink:
+		h.Typeflag = tar.TypeSymlink
+		if wire.LeadsOut(h.Name, m.Link) {
+			return nil, fault.New(fault.Guest, readDisk, "output %s: the link %s leads out of it, to %s", top, m.Path, m.Link)
+		}
+	case stream.HardLink:
+		if !strings.HasPrefix(m.Link, top) {
+			return nil, fault.New(fault.Guest, readDisk, "output %s: %s is a link to %s, which is not in it", top, m.Path, m.Link)
+		}
+		h.Typeflag, h.Linkname = tar.TypeLink, strings.TrimPrefix(m.Link, top)
+	case stream.File:
+		h.Typeflag = tar.TypeReg
+		if m.Size == stream.Unknown {
+			return nil, fault.New(fault.Guest, readDisk, "output %s: the length of %s is not told", top, m.Path)
+		}
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != want.SHA256 {
-		return fault.New(fault.Guest, "read outputs", "%q has SHA-256 %s, the guest hashed %s",
-			h.Name, got, want.SHA256)
-	}
-	if kept != want.SHA256 {
-		return fault.New(fault.Host, "keep output", "%q was kept with SHA-256 %s, but has %s",
-			h.Name, kept, want.SHA256)
-	}
-	return nil
+	return h, nil
 }

@@ -222,7 +222,16 @@ func verdict(st wire.Stage, r wire.Result, last string) error {
 	default:
 		return nil
 	}
-	return fault.New(fault.Build, "stage "+st.Name, "%s", why).WithEvidence(lastLinesTitle, last)
+	err := fault.New(fault.Build, "stage "+st.Name, "%s", why)
+	switch {
+	case r.ScratchFull > 0 && st.Tmpfs:
+		err = fault.New(fault.Build, "stage "+st.Name, "%s; its scratch space in memory was full (%d MiB)", why, r.ScratchFull>>20).
+			WithRemedy("leave the stage's 'scratch: tmpfs' out, so that it writes to the scratch disk, or give the guest more 'memory'")
+	case r.ScratchFull > 0:
+		err = fault.New(fault.Build, "stage "+st.Name, "%s; the scratch disk was full (%d MiB)", why, r.ScratchFull>>20).
+			WithRemedy("give the guest a larger scratch disk: 'scratch' in its spec")
+	}
+	return err.WithEvidence(lastLinesTitle, last)
 }
 
 // Capture has the agent write an overlay's upper directory to a disk, as an archive for ReadStream.

@@ -53,6 +53,9 @@ func (c *checker) decodeYAML(out any) bool {
 func (s *Spec) setDefaults() {
 	for i := range s.Stages {
 		setDefault(&s.Stages[i].Silence, DefaultStageSilence)
+		if s.Stages[i].Scratch == ScratchDisk {
+			s.Stages[i].Scratch = ""
+		}
 	}
 	for i := range s.Smoke {
 		s.Smoke[i].setDefaults()

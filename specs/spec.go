@@ -69,9 +69,17 @@ type Stage struct {
 	// The programs that it makes and runs itself, for `belljar build --strict`: patterns as of a shell, each held against
 	// as many of the last parts of a program's path as it has itself. `conftest*`, `kconfig/conf`.
 	Makes []string `yaml:"makes,omitempty" json:"makes,omitempty"`
+	// Where what it writes lies: on the guest's scratch `disk`, or in its memory: `tmpfs`, which is quicker and smaller.
+	Scratch string `yaml:"scratch,omitempty" json:"scratch,omitempty"`
 	// The files and folders that it makes, relative to `$OUT`; a folder ends in a slash. All must be there at the end.
 	Outputs []string `yaml:"outputs" json:"outputs"`
 }
+
+// Where a stage's files lie. A spec that says disk is as one that says nothing.
+const (
+	ScratchDisk  = "disk"
+	ScratchTmpfs = "tmpfs"
+)
 
 // Artifact is an output of a stage that a user wants: a ROM.
 type Artifact struct {

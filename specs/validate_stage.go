@@ -54,6 +54,9 @@ func (c checker) stage(i int, s Stage, names, sources []string) {
 	}
 	c.noNUL(at("stages", i, "script"), s.Script)
 	c.makes(i, s.Makes)
+	if s.Scratch != "" && s.Scratch != ScratchTmpfs {
+		c.fail(at("stages", i, "scratch"), "%q is no place for a stage's files: %s or %s", s.Scratch, ScratchDisk, ScratchTmpfs)
+	}
 	c.outputs(i, s.Outputs)
 }
 
@@ -107,9 +110,6 @@ func (c checker) outputs(i int, outputs []string) {
 		path := strings.TrimSuffix(o, "/")
 		c.output(where, path)
 		c.unique(where, path, seen)
-		if IsFolder(o) {
-			c.fail(where, "%q: folders cannot be handed over yet, name the files", o)
-		}
 		for _, folder := range outputs {
 			if IsFolder(folder) && o != folder && strings.HasPrefix(o, folder) {
 				c.fail(where, "%q is handed over with the folder %q", o, folder)

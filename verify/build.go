@@ -58,6 +58,7 @@ type BuildStage struct {
 	Cached   bool
 	Start    string // how its guest came to life
 	Wall     time.Duration
+	Usage    Usage
 	Outputs  []Input
 	Programs *Programs // nil: not recorded
 }
@@ -136,7 +137,8 @@ func stageRuns(ss []BuildStage) []StageRun {
 	all := make([]StageRun, 0, len(ss))
 	for _, s := range ss {
 		all = append(all, StageRun{
-			Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds(), Programs: s.Programs,
+			Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds(), Usage: s.Usage,
+			Programs: s.Programs,
 		})
 	}
 	return all

@@ -155,8 +155,18 @@ type StageRun struct {
 	Cached bool   `json:"cached"`
 	Start  string `json:"start,omitempty"` // from power-on or from a saved state
 	WallMS int64  `json:"wallMs"`
+	Usage  Usage  `json:"usage,omitzero"`
 
 	Programs *Programs `json:"programs,omitempty"`
+}
+
+// Usage is what all processes of a stage took together, counted by the guest's kernel.
+type Usage struct {
+	UserMS   int64 `json:"userMs"`   // processor time
+	SystemMS int64 `json:"systemMs"` // processor time of the kernel on their behalf
+	Memory   int64 `json:"memory"`   // most bytes of memory at once, files that they used among it; 0: not known
+	Largest  int64 `json:"largest"`  // bytes of memory, of the largest process
+	Written  int64 `json:"written"`  // bytes to disks
 }
 
 // Smoke is one verdict with its evidence. A record is only written for artifacts that passed, but has the field.

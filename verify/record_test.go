@@ -50,6 +50,7 @@ func sample() Build {
 		},
 		Stages: []BuildStage{{
 			Name: "seabios", Identity: sum("31"), Wall: 95*time.Second + 250*time.Millisecond,
+			Usage:   Usage{UserMS: 71_300, SystemMS: 12_800, Memory: 412 << 20, Largest: 97 << 20, Written: 88 << 20},
 			Outputs: []Input{{Name: "out/bios-256k.bin", SHA256: sum("a0"), Size: 256 << 10}},
 			Programs: &Programs{List: []Program{
 				{Path: "/build/sources/seabios/out/scripts/kconfig/conf", Digest: Digest{sum("52")}, From: FromMade, Runs: 1},

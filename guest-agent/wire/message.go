@@ -9,7 +9,7 @@ import (
 )
 
 // Protocol is the version of this package's messages. Both sides must have the same: the host brings its own agent.
-const Protocol = 2
+const Protocol = 3
 
 // Kind says what a message is.
 type Kind string

@@ -15,12 +15,13 @@ type Stage struct {
 	Root    bool              `json:"root"`    // run as root: only for configuring an image
 	WorkDir string            `json:"workdir"` // made if missing
 	Sources []Mount           `json:"sources"` // writable overlays of folders on the input disk
-	Outputs []string          `json:"outputs"` // files relative to OutDir; all must exist
+	Outputs []string          `json:"outputs"` // files relative to OutDir, and folders, with a slash at the end; all must exist
 	OutDir  string            `json:"outdir"`
 	Timeout time.Duration     `json:"timeout"` // 0: none
 	Silence time.Duration     `json:"silence"` // 0: none
 	Record  bool              `json:"record"`  // tell which programs ran
 	Device  string            `json:"device"`  // serial of the disk that takes the outputs; unused if there are none
+	Tmpfs   bool              `json:"tmpfs"`   // what the stage writes lies in memory, not on the scratch disk
 }
 
 // Mount lays a folder of the input disk where a stage can write to it.
@@ -31,29 +32,29 @@ type Mount struct {
 
 // Result is what a stage came to.
 type Result struct {
-	ExitCode int           `json:"exit_code"`
-	Signal   string        `json:"signal,omitempty"`
-	Reason   string        `json:"reason,omitempty"` // timeout, silence, missing output …: a sentence, or empty
-	Wall     time.Duration `json:"wall"`
-	CPU      time.Duration `json:"cpu"`                // user and system time of all processes of the stage
-	MaxRSS   int64         `json:"max_rss"`            // bytes, of the largest process
-	Stream   Stream        `json:"stream"`             // where the outputs lie on the output disk
-	Files    []File        `json:"files"`              // sorted by path
-	Programs *Programs     `json:"programs,omitempty"` // what ran, if that was asked for
+	ExitCode    int       `json:"exit_code"`
+	Signal      string    `json:"signal,omitempty"`
+	Reason      string    `json:"reason,omitempty"`       // timeout, silence, missing output …: a sentence, or empty
+	ScratchFull int64     `json:"scratch_full,omitempty"` // the script failed with the scratch disk full: its size in bytes
+	Usage       Usage     `json:"usage"`
+	Stream      Stream    `json:"stream"`             // where the outputs lie on the output disk
+	Programs    *Programs `json:"programs,omitempty"` // what ran, if that was asked for
 }
 
-// Stream is a tar archive on the output disk, from its first byte.
+// Usage is what all processes of a stage took together.
+type Usage struct {
+	Wall    time.Duration `json:"wall"`
+	User    time.Duration `json:"user"`    // processor time
+	System  time.Duration `json:"system"`  // processor time of the kernel on their behalf
+	MaxRSS  int64         `json:"max_rss"` // bytes of memory, of the largest process
+	Memory  int64         `json:"memory"`  // most bytes of memory at once, files that they used among it; 0: not known
+	Written int64         `json:"written"` // bytes to disks
+}
+
+// Stream says which stream lies on the output disk, from its first byte. See package stream.
 type Stream struct {
 	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
-}
-
-// File is one output, hashed in the guest.
-type File struct {
-	Path   string `json:"path"`
-	Size   int64  `json:"size"`
-	Mode   uint32 `json:"mode"`
-	SHA256 string `json:"sha256"`
+	Digest uint64 `json:"digest,string"`
 }
 
 // Seal is what the agent found when it looked for a way out of the jar.

@@ -130,6 +130,7 @@ var rules = map[string]map[string]rule{
 		"packages": both(unique, elements(pattern(specs.PackagePattern))),
 		"env":      func(s *jsonschema.Schema) { s.PropertyNames = &jsonschema.Schema{Pattern: specs.VariablePattern} },
 		"silence":  fallback(specs.DefaultStageSilence),
+		"scratch":  both(oneOf(specs.ScratchDisk, specs.ScratchTmpfs), fallback(specs.ScratchDisk)),
 		"outputs":  unique,
 	},
 	"Artifact": {
