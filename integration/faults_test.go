@@ -19,7 +19,7 @@ func TestFaults(t *testing.T) {
 // Stages that need each other, each in its own guest.
 func TestStages(t *testing.T) {
 	needMachines(t)
-	runScripts(t, "stages.txtar")
+	runScripts(t, "stages*.txtar")
 }
 
 // What ran in a stage is recorded, and a strict build fails of what nothing pins.
