@@ -26,6 +26,7 @@ type stageInputs struct {
 	Env      map[string]string
 	Script   string
 	Outputs  []string
+	Scratch  string            `json:",omitempty"` // where the stage's files lie
 	Needs    map[string]string // a stage's name in the build → its identity
 }
 
@@ -46,6 +47,7 @@ func (n *node) inputs() stageInputs {
 		Recipe: image.Version + " " + initramfs.Recipe(), Machine: machineOf(n.guest), Agent: n.agent,
 		Packages: map[string]pin{}, Sources: map[string]pin{}, Needs: map[string]string{},
 		Env: stageEnv(n.stage, n.guest), Script: n.stage.Script, Outputs: n.stage.Outputs,
+		Scratch: n.stage.Scratch,
 	}
 	for _, lp := range n.locked.Packages {
 		if lp.Kernel {
@@ -65,7 +67,7 @@ func (n *node) inputs() stageInputs {
 
 // InputChange is one part of a stage's identity that is not what it was.
 type InputChange struct {
-	Part string `json:"part"`           // package, kernel, image, machine, agent, source, env, script, outputs, needs
+	Part string `json:"part"`           // package, kernel, image, machine, agent, source, env, script, scratch, outputs, needs
 	Name string `json:"name,omitempty"` // of the package, field, source, variable or stage
 	Old  string `json:"old,omitempty"`  // empty: it was not there
 	New  string `json:"new,omitempty"`  // empty: it is not there any more
@@ -115,6 +117,7 @@ func (p stageInputs) changed(now stageInputs) []InputChange {
 		line, diff := scriptDiff(p.Script, now.Script)
 		all = append(all, InputChange{Part: "script", Line: line, Diff: diff})
 	}
+	add("scratch", "", cmp.Or(p.Scratch, specs.ScratchDisk), cmp.Or(now.Scratch, specs.ScratchDisk))
 	add("outputs", "", strings.Join(p.Outputs, " "), strings.Join(now.Outputs, " "))
 	for _, k := range bothKeys(p.Needs, now.Needs) {
 		add("needs", k, short(p.Needs[k]), short(now.Needs[k]))
