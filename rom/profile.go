@@ -7,11 +7,12 @@ import (
 
 // The profiles that are proposed.
 const (
-	ProfileHeads    = "heads"
-	ProfileCoreboot = "coreboot"
-	ProfileSeaBIOS  = "seabios"
-	ProfileUBoot    = "u-boot"
-	ProfileOVMF     = "ovmf"
+	ProfileHeads     = "heads"
+	ProfileLinuxBoot = "linuxboot"
+	ProfileCoreboot  = "coreboot"
+	ProfileSeaBIOS   = "seabios"
+	ProfileUBoot     = "u-boot"
+	ProfileOVMF      = "ovmf"
 )
 
 // The machines that are proposed: in QEMU 6.2 (Ubuntu 22.04) and all later ones.
@@ -37,8 +38,12 @@ var boards = []struct {
 // proposeCoreboot proposes by payload and mainboard.
 func (m *Image) proposeCoreboot() {
 	profile := ProfileCoreboot
-	if m.Payload != nil && m.Payload.Heads {
+	switch {
+	case m.Payload == nil:
+	case m.Payload.Heads:
 		profile = ProfileHeads
+	case m.Payload.Kind == PayloadLinux:
+		profile = ProfileLinuxBoot
 	}
 	for _, b := range boards {
 		chosen, _, err := m.Config(b.option)

@@ -90,7 +90,7 @@ func TestOpen(t *testing.T) {
 	}{
 		{"coreboot", romtest.Coreboot(64*kib, q35, stages(seabios)...), "coreboot 4.15-belljar coreboot pc-q35-6.2"},
 		{"coreboot for the older machine", romtest.Coreboot(64*kib, i440fx, stages(seabios)...), "coreboot 4.15-belljar coreboot pc-i440fx-6.2"},
-		{"coreboot with Linux", romtest.Coreboot(64*kib, q35, stages(linux...)...), "coreboot 4.15-belljar coreboot pc-q35-6.2"},
+		{"coreboot with Linux", romtest.Coreboot(64*kib, q35, stages(linux...)...), "coreboot 4.15-belljar linuxboot pc-q35-6.2"},
 		{"coreboot with Heads", romtest.Coreboot(64*kib, q35, stages(heads()...)...), "coreboot 4.15-belljar heads pc-q35-6.2"},
 		{"coreboot for a board", romtest.Coreboot(64*kib, real, stages(heads()...)...), "coreboot 24.02.01 heads -"},
 		{"coreboot with a part number of its own",
