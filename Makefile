@@ -12,7 +12,7 @@ TOOLS    := .cache/tools
 AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go guest-agent/wire/stream/*.go) go.mod go.sum
 MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
 
-.PHONY: run build test test-store test-all check lint setup setup-test setup-truth generate golden clean help FORCE \
+.PHONY: run build test test-store test-all test-long check lint setup setup-test setup-truth generate golden clean help FORCE \
 	bench bench-image bench-boot bench-transfer image-truth closure reproducible export-try fuzz
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
@@ -66,6 +66,10 @@ test: setup-test test-store $(TOOLS)/gotestsum lint ## set up, then all tests: l
 test-all: test ## all that, and the slow extras
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 $(TOOLS)/gotestsum --format standard-verbose -- \
 		-count=1 -timeout 150m -run 'Slow' ./integration/
+
+test-long: setup-test test-store $(TOOLS)/gotestsum ## the shipped toolchains, each built in a guest: hours under TCG; goes on where it stopped
+	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_LONG=1 $(TOOLS)/gotestsum --format standard-verbose -- \
+		-count=1 -timeout 24h -run 'Long' ./integration/
 
 bench: setup build ## times builds without an image, with one, and with nothing changed
 	bench/build.sh
