@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,18 +92,18 @@ func (h *house) trials(o SmokeOptions) ([]trial, error) {
 	}
 	var all []trial
 	for _, rom := range roms {
-		data, err := readROM(rom)
+		r, err := readROM(rom)
 		if err != nil {
 			return nil, err
 		}
 		of := tests
 		if of == nil {
-			if of, err = h.profiled(o, rom, data); err != nil {
+			if of, err = h.profiled(o, r); err != nil {
 				return nil, err
 			}
 		}
 		for _, t := range of {
-			if t, err = o.Set.apply(t, rom, data); err != nil {
+			if t, err = o.Set.apply(t); err != nil {
 				return nil, err
 			}
 			if o.Timeout > 0 {
@@ -170,60 +171,26 @@ func (h *house) given(o SmokeOptions) (tests []smoke.Test, roms []string, err er
 	return tests, o.Args[1:], nil
 }
 
-// largestROM is more than any machine takes.
-const largestROM = 64 << 20
-
-// readROM reads a ROM file to look at it.
-func readROM(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, fault.New(fault.Input, "read ROM", "%w", err)
-	case !info.Mode().IsRegular():
-		return nil, fault.New(fault.Input, "read ROM", "%s is not a file", path)
-	case info.Size() > largestROM:
-		return nil, fault.New(fault.Input, "read ROM", "%s has %d bytes: no machine has room for that", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fault.New(fault.Host, "read ROM", "%w", err)
-	}
-	return data, nil
-}
-
 // profiled makes a test of a profile: the one that was named, or the one that the ROM looks like. Patterns of the command
 // line without a named profile stand in place of its steps.
-func (h *house) profiled(o SmokeOptions, rom string, data []byte) ([]smoke.Test, error) {
-	name := o.Profile
-	if name == "" {
-		found := sniff(data)
-		switch {
-		case found == "" && len(o.Expect) > 0:
-			return []smoke.Test{h.bare(o)}, nil
-		case found == "":
-			return nil, unknownROM(rom, data)
-		}
-		h.note(PhaseSmoke, fmt.Sprintf("%s looks like %s: its profile is taken", filepath.Base(rom), found))
-		name = found
+func (h *house) profiled(o SmokeOptions, r romFile) ([]smoke.Test, error) {
+	p, err := h.profile(o.Profile, r)
+	if err != nil && len(o.Expect) > 0 && o.Profile == "" {
+		return []smoke.Test{h.bare(o)}, nil
 	}
-	p, err := specs.LoadProfile(name)
 	if err != nil {
 		return nil, err
 	}
-	spec := p.Test(rom)
+	spec := p.Test(r.path)
 	if o.Profile == "" && len(o.Expect) > 0 {
 		spec.Steps, spec.Expect = nil, nil
 	}
-	switch o.Set.Disk {
-	case "":
-	case DiskTest:
-		spec.Disk = true
-	default:
-		spec.Disk = false
+	if o.Set.Disk != "" {
+		spec.Disk = o.Set.Disk == DiskTest
 	}
 	t := smokeTest(spec, "", h.pace)
 	if p.Flash {
-		if t.Vars, err = variables(o.Set.Vars, rom, data); err != nil {
+		if t.Vars, err = r.variables(o.Set.Vars); err != nil {
 			return nil, err
 		}
 	}
@@ -233,22 +200,31 @@ func (h *house) profiled(o SmokeOptions, rom string, data []byte) ([]smoke.Test,
 	return []smoke.Test{t}, nil
 }
 
+// profile is the one of that name, or, without a name, the one for what the ROM looks like. Of shipped ones the machine is
+// the ROM's own, where the ROM tells it.
+func (h *house) profile(name string, r romFile) (*specs.Profile, error) {
+	if name == "" {
+		found, why, err := r.looksLike()
+		if err != nil {
+			return nil, err
+		}
+		h.note(PhaseSmoke, fmt.Sprintf("%s is taken for %s: %s", filepath.Base(r.path), found, why))
+		name = found
+	}
+	p, err := specs.LoadProfile(name)
+	if err == nil && r.Image != nil && r.Machine != "" && slices.Contains(specs.Profiles(), name) {
+		p.Machine = r.Machine
+	}
+	return p, err
+}
+
 // bare is the test of a ROM of no known kind.
 func (h *house) bare(o SmokeOptions) smoke.Test {
 	return smoke.Test{Name: "rom", Machine: "pc-q35-6.2", Expect: o.Expect, Pace: h.pace}
 }
 
-func unknownROM(rom string, data []byte) error {
-	err := fault.New(fault.Input, "look at the ROM", "it cannot be told what kind of ROM %s is", rom)
-	if why := smoke.Unfit(data, filepath.Base(rom)); why != "" {
-		err = fault.New(fault.Input, "look at the ROM", "%s", why)
-	}
-	return err.WithRemedy("if it is one all the same, name a profile with --profile (%s), or what it has to print with --expect",
-		strings.Join(specs.Profiles(), ", "))
-}
-
 // apply changes a test's machine.
-func (s Hardware) apply(t smoke.Test, rom string, data []byte) (smoke.Test, error) {
+func (s Hardware) apply(t smoke.Test) (smoke.Test, error) {
 	set := func(to *string, value string) {
 		if value != "" {
 			*to = value

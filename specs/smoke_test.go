@@ -11,7 +11,7 @@ import (
 
 // Each shipped profile is valid, is called what its file is, and has what it takes to tell a good ROM from a bad one.
 func TestShippedProfiles(t *testing.T) {
-	want := []string{"coreboot", "heads", "ovmf", "seabios", "u-boot"}
+	want := []string{"coreboot", "heads", "linuxboot", "ovmf", "seabios", "u-boot"}
 	if diff := cmp.Diff(want, Profiles()); diff != "" {
 		t.Errorf("profiles (-want +got):\n%s", diff)
 	}
