@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"net"
 )
 
 // What a person at the machine could do. Backends differ in it, so a Guest is each of these only perhaps.
@@ -18,6 +19,12 @@ type Keyboard interface {
 	// Press presses one key after another. A key is one of QEMU's names (QKeyCode, qapi/ui.json), or several held down
 	// together, joined with '-': "ctrl-alt-delete".
 	Press(ctx context.Context, keys ...string) error
+}
+
+// Viewed is a Guest whose screen, keyboard and mouse can be had over VNC (Machine.VNC).
+type Viewed interface {
+	// DialScreen connects to the machine's VNC server, as often as asked.
+	DialScreen(ctx context.Context) (net.Conn, error)
 }
 
 // Buttons is a Guest whose monitor takes a command that a person gives: to press the power button, the reset button.

@@ -26,6 +26,7 @@ type Machine struct {
 	TPM      TPM       `json:"tpm,omitempty"`   // a fresh emulated TPM of that version; empty is none
 	Entropy  bool      `json:"entropy"`         // a virtio-rng device
 	Screen   bool      `json:"screen"`          // a VGA display, which nobody sees until it is asked for (Screendumper)
+	VNC      bool      `json:"vnc,omitempty"`   // the screen is served to whoever dials it (Viewed)
 	OnReset  string    `json:"on_reset"`        // 'exit' (-no-reboot) or '' (really reset)
 }
 
@@ -138,6 +139,8 @@ func (m Machine) validateCore() error {
 		return wrong("Accel", "%q: want kvm or tcg (auto is decided before)", m.Accel)
 	case m.TPM != "" && m.TPM != TPM12 && m.TPM != TPM20:
 		return wrong("TPM", "%q: want %s, %s or nothing", m.TPM, TPM12, TPM20)
+	case m.VNC && !m.Screen:
+		return wrong("VNC", "set without a Screen")
 	case m.OnReset != "" && m.OnReset != ExitOnReset:
 		return wrong("OnReset", "%q: want 'exit' or nothing", m.OnReset)
 	}

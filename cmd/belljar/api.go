@@ -19,6 +19,7 @@ type api struct {
 
 	shellInto func(context.Context, pipeline.Config, string, pipeline.ShellIO) (int, error)
 	smoke     func(context.Context, pipeline.Config, pipeline.SmokeOptions) ([]pipeline.Verdict, error)
+	runROM    func(context.Context, pipeline.Config, pipeline.RunROMOptions, pipeline.ShellIO) error
 	runs      func(pipeline.Config) ([]pipeline.RunInfo, error)
 	stop      func(context.Context, pipeline.Config, pipeline.StopOptions) ([]pipeline.StopResult, error)
 	logs      func(ctx context.Context, cfg pipeline.Config, id, part string, follow bool, w io.Writer) error
@@ -52,6 +53,7 @@ func defaultAPI() api {
 		shell:     pipeline.Shell,
 		shellInto: pipeline.ShellInto,
 		smoke:     pipeline.Smoke,
+		runROM:    pipeline.RunROM,
 		runs:      pipeline.Runs,
 		stop:      pipeline.Stop,
 		logs:      pipeline.Logs,

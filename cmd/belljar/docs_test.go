@@ -93,6 +93,7 @@ var exitsOf = map[string][]int{
 	"smoke":  {exitInput, exitHost, exitSmoke},
 	"rom":    {exitInput, exitHost},
 	"pcr":    {exitInput, exitHost},
+	"run":    {exitInput, exitHost, exitGuest},
 	"runs":   {exitInput, exitHost},
 	"stop":   {exitInput, exitHost},
 	"logs":   {exitInput, exitHost},

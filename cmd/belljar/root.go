@@ -48,7 +48,7 @@ finished ROM in a second machine, and hands it over only if that boot went well.
 	g.flags(root.PersistentFlags())
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
-		newDoctor(e), newLock(e), newFetch(e), newBuild(e), newShell(e), newSmoke(e),
+		newDoctor(e), newLock(e), newFetch(e), newBuild(e), newShell(e), newSmoke(e), newRun(e),
 		newROM(e), newPCR(e), newImage(e), newRuns(e), newStop(e), newLogs(e), newClean(e), newVersion(e),
 		&cobra.Command{
 			Use:   "exit-codes",

@@ -81,6 +81,8 @@ func offered(m vm.Machine) error {
 	switch {
 	case m.TPM != "":
 		return errors.New("machine.TPM: this backend offers no TPM: what was measured could not be read from a TPM that libvirt started")
+	case m.VNC:
+		return errors.New("machine.VNC: this backend serves no screen")
 	case m.Input:
 		return errors.New("machine.Input: through this backend the serial console takes no input")
 	}

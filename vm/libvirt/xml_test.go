@@ -131,7 +131,7 @@ func fieldIs(err error, field string) bool {
 // What only vm/qemu offers is refused before anything is started, with what it was.
 func TestDomainXMLKnowsItsLimits(t *testing.T) {
 	want := map[string]string{
-		"smoke-tpm2": "machine.TPM", "smoke-tpm12": "machine.TPM", "smoke-input": "machine.Input", "smoke-usb": "machine.Disks[0].Bus",
+		"smoke-tpm2": "machine.TPM", "smoke-tpm12": "machine.TPM", "smoke-input": "machine.Input", "smoke-usb": "machine.Disks[0].Bus", "run-vnc": "machine.VNC",
 	}
 	for name, m := range vmtest.QEMUMachines() {
 		if _, err := DomainXML(m, at(m)); err == nil || !strings.Contains(err.Error(), want[name]) {

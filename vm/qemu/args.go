@@ -20,6 +20,7 @@ const (
 	qmpSocket   = "qmp.sock"
 	inputSocket = "console.sock"
 	tpmSocket   = "tpm.sock"
+	vncSocket   = "vnc.sock"
 )
 
 // portSocket names the socket of a port by its place, so that a port's name cannot be too long for a socket.
@@ -207,6 +208,9 @@ func (a *args) others(m vm.Machine) {
 	// -display none shows it to nobody, but QEMU draws it all the same when screendump asks (qapi/ui.json).
 	if m.Screen {
 		a.device("VGA")
+	}
+	if m.VNC {
+		a.flag("-vnc", "unix:"+vncSocket)
 	}
 	// pvpanic (docs/specs/pvpanic in QEMU's tree) is how a kernel says that it panicked. It is an ISA device.
 	if strings.HasPrefix(m.Type, "pc-") {

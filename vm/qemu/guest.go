@@ -69,6 +69,7 @@ var (
 	_ vm.Keyboard     = (*guest)(nil)
 	_ vm.Buttons      = (*guest)(nil)
 	_ vm.Measured     = (*guest)(nil)
+	_ vm.Viewed       = (*guest)(nil)
 )
 
 // socket is a path for name in the machine's folder that is never too long for a socket.
@@ -177,7 +178,7 @@ func (g *guest) reap() {
 
 // sweep removes the sockets, and makes the folder what it was.
 func (g *guest) sweep() {
-	for _, name := range []string{qmpSocket, inputSocket, tpmSocket} {
+	for _, name := range []string{qmpSocket, inputSocket, tpmSocket, vncSocket} {
 		_ = os.Remove(filepath.Join(g.dir, name))
 	}
 	for i := range len(g.ports) {

@@ -103,6 +103,22 @@ func (g *guest) Press(ctx context.Context, keys ...string) error {
 	return nil
 }
 
+// DialScreen connects to QEMU's VNC server, which listens in the machine's folder: QEMU itself has no network.
+func (g *guest) DialScreen(ctx context.Context) (net.Conn, error) {
+	op := "screen of " + g.name
+	if !g.machine.VNC {
+		return nil, fault.New(fault.Usage, op, "the machine serves none")
+	}
+	if g.isGone() {
+		return nil, fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.socket(vncSocket))
+	if err != nil {
+		return nil, fault.New(fault.Host, op, "%w", err)
+	}
+	return conn, nil
+}
+
 // Command runs one of the monitor's commands that a person may give.
 func (g *guest) Command(_ context.Context, name string) error {
 	if _, ok := vm.MonitorCommands[name]; !ok {

@@ -54,6 +54,28 @@ func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Te
 	return v, v.write(dir)
 }
 
+// Boot boots the ROM at romPath as Run would, for a person in place of a test: what the test would wait for does not matter.
+// Its serial console takes input, a reset is one, and its screen is served if vnc is true. The caller closes the Guest.
+func Boot(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, vnc bool, dir string) (vm.Guest, error) {
+	t = t.withDefaults()
+	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"), t.Vars != "")
+	switch {
+	case err != nil:
+		return nil, err
+	case unfit != "":
+		return nil, fault.New(fault.Input, "boot ROM", "%s", unfit)
+	}
+	m, err := machine(t, accel, dir)
+	if err != nil {
+		return nil, err
+	}
+	m.Name, m.Input, m.VNC, m.OnReset, m.DebugCon = "run/"+flat(filepath.Base(rom.Path)), true, vnc, "", t.Console == DebugCon
+	if err := b.Preflight(ctx, m); err != nil {
+		return nil, err
+	}
+	return b.Start(ctx, m, dir)
+}
+
 // verdictFile is the verdict in the machine's folder.
 const verdictFile = "verdict.json"
 

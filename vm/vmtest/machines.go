@@ -52,10 +52,10 @@ func Machines() map[string]vm.Machine {
 func QEMUMachines() map[string]vm.Machine {
 	m := Machines()["smoke-q35"]
 	m.Disks, m.DebugCon = nil, false
-	tpm, tpm12, input, usb := m, m, m, m
-	tpm.TPM, tpm12.TPM, input.Input = vm.TPM20, vm.TPM12, true
+	tpm, tpm12, input, usb, vnc := m, m, m, m, m
+	tpm.TPM, tpm12.TPM, input.Input, vnc.VNC = vm.TPM20, vm.TPM12, true, true
 	usb.Disks = []vm.Disk{
 		{Serial: "stick1", Path: "/r/1.img", Bus: vm.BusUSB, ReadOnly: true}, {Serial: "stick2", Path: "/r/2.img", Bus: vm.BusUSB},
 	}
-	return map[string]vm.Machine{"smoke-tpm2": tpm, "smoke-tpm12": tpm12, "smoke-input": input, "smoke-usb": usb}
+	return map[string]vm.Machine{"smoke-tpm2": tpm, "smoke-tpm12": tpm12, "smoke-input": input, "smoke-usb": usb, "run-vnc": vnc}
 }
