@@ -37,7 +37,7 @@ var exits = []struct {
 	{exitHost, fault.Host, "host", "this machine lacks something or failed: QEMU, disk space, the network"},
 	{exitGuest, fault.Guest, "guest", "the virtual machine failed: a panic, a hang, a lost agent"},
 	{exitBuild, fault.Build, "build", "a step of the build said no"},
-	{exitSmoke, fault.Smoke, "smoke", "the ROM was built and did not boot; nothing was handed over"},
+	{exitSmoke, fault.Smoke, "smoke", "a ROM did not boot as it must; of a build nothing was handed over"},
 	{exitDiffers, -1, "differs", "what was compared is not the same, or an image not what its packages brought"},
 	{exitInterrupted, -1, "interrupted", "stopped by Ctrl-C or SIGTERM"},
 }
