@@ -26,8 +26,10 @@ type SmokeOptions struct {
 	Set     Hardware
 	Timeout time.Duration // of each boot; 0: the test's
 	Count   int           // how often each ROM is booted; 0 is once
-	JUnit   string        // path of a report to write; empty: none
-	Accel   vm.Accel
+	// Reference is the path of the ROM that those should be: what they measure is held against it, and not against themselves.
+	Reference string
+	JUnit     string // path of a report to write; empty: none
+	Accel     vm.Accel
 }
 
 // Hardware is what of a test's or a profile's machine is to be another. An empty field leaves it.
@@ -90,6 +92,10 @@ func (h *house) trials(o SmokeOptions) ([]trial, error) {
 	if err != nil {
 		return nil, err
 	}
+	reference, err := o.reference()
+	if err != nil {
+		return nil, err
+	}
 	var all []trial
 	for _, rom := range roms {
 		r, err := readROM(rom)
@@ -110,6 +116,11 @@ func (h *house) trials(o SmokeOptions) ([]trial, error) {
 				t.Timeout = o.Timeout
 			}
 			t.Forbid = append(t.Forbid, o.Forbid...)
+			steps, err := h.predicted(reference.or(r), t)
+			if err != nil {
+				return nil, err
+			}
+			t.Steps = append(t.Steps, steps...)
 			for n := range max(o.Count, 1) {
 				all = append(all, trial{rom, rom, o.folder(roms, rom, t.Name, n), t})
 			}

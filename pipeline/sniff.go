@@ -19,8 +19,9 @@ const profileLinuxBoot = "linuxboot"
 
 // romFile is a ROM file and what it is.
 type romFile struct {
-	path string
-	data []byte
+	path  string
+	named bool // as the reference
+	data  []byte
 	*rom.Image
 }
 

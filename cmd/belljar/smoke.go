@@ -47,6 +47,7 @@ The ROM, a disk and UEFI variables are copied before the machine sees them: your
 	hardwareFlags(c, e, &o.Set)
 	f.Var((*limit)(&o.Timeout), "timeout", "longest `time` of a boot, at the pace of KVM (default: the profile's)")
 	f.IntVar(&o.Count, "count", 1, "boot each ROM `N` times, and say how much the boots differ")
+	f.StringVar(&o.Reference, "reference", "", "a coreboot `ROM` that these should be: with --tpm, what they measure is held against it")
 	f.StringVar(&o.JUnit, "junit", "", "write a JUnit report to this `file`")
 	accelFlag(c, &o.Accel)
 	backendFlags(c, e)

@@ -42,6 +42,7 @@ type EventLog struct {
 	Bank   string
 	Index  int
 	Events []Event
+	Prefix bool // more may follow
 }
 
 // Event is one measurement.
