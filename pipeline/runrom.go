@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 
 	"github.com/belljar/belljar/fault"
@@ -84,6 +85,7 @@ func (h *house) attend(ctx context.Context, o RunROMOptions, test smoke.Test, di
 	if accel == vm.Auto {
 		accel = vm.TCG
 	}
+	defer os.Remove(filepath.Join(dir, smoke.DiskCopy)) // the rest is small
 	g, err := smoke.Boot(ctx, h.backend, accel, o.ROM, test, o.VNC != "", dir)
 	if err != nil {
 		return err
@@ -138,12 +140,12 @@ func typing(ctx context.Context, g vm.Guest, in io.Reader) error {
 			}
 		}
 		if n > 0 {
-			if err := keys.Type(ctx, buf[:n]); err != nil {
+			if err := keys.Type(ctx, buf[:n]); err != nil && fault.KindOf(err) != fault.Guest {
 				return err
 			}
 		}
 		if err != nil {
-			<-ctx.Done()
+			<-ctx.Done() // the machine's console says when it is gone
 			return context.Cause(ctx)
 		}
 	}

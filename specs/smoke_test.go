@@ -3,6 +3,8 @@ package specs
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +28,55 @@ func TestShippedProfiles(t *testing.T) {
 		}
 		if test := p.Test("x"); test.Memory == 0 || test.Timeout == 0 || test.Artifact != "x" {
 			t.Errorf("%s as a test: %+v", name, test)
+		}
+	}
+}
+
+// What a profile forbids are last words, and none of what a healthy boot prints. Each bad line was seen on a ROM that was
+// damaged on purpose, or stands in the firmware's source for a state from which nothing good follows.
+func TestShippedProfilesForbid(t *testing.T) {
+	good := []string{
+		"SeaBIOS (version 1.16.2-debian-1.16.2-1)", "Booting from Hard Disk...", "BELLJAR TEST DISK BOOTED",
+		"coreboot-4.15 Tue Jan  2 00:00:00 UTC 2024 bootblock starting (log level: 7)...",
+		"CBFS: Found 'fallback/romstage' @0x80 size 0x3e8c", "CBFS: mcache @0x00014e00 built for 13 files",
+		"CBFS: 'fallback/slic' not found.", "tis_probe: No TPM device found", "Jumping to boot code at 0x000ff06e(0x0ffa4000)",
+		"[    0.000000] Linux version 6.1.176", "Run /init as init process", "reboot: Power down",
+		"U-Boot 2023.01 (Jan 01 2024 - 00:00:00 +0000)", "BdsDxe: loading Boot0002 \"EFI Internal Shell\" from Fv(x)", "Shell> ",
+	}
+	coreboot := []string{
+		"CBFS: 'fallback/payload' not found.", "Couldn't load romstage.", "Failed to load after CAR program.", "Ramstage was not loaded!",
+		"Payload not loaded.", "lzma: Decoding error = 1", "[EMERG ]  ASSERTION ERROR: file 'x'", "Unexpected Exception: 6 @ 10:0",
+	}
+	linux := []string{
+		"CBFS: 'fallback/payload' not found.", "Payload not loaded.", "lzma: Decoding error = 1", "Kernel panic - not syncing: VFS",
+		"[    0.5] BUG: unable to handle page fault", "Initramfs unpacking failed: XZ-compressed data is corrupt", " -- System halted",
+	}
+	bad := map[string][]string{
+		"seabios":  {"WARNING - internal error detected at 0x7c00!", "No bootable device.", "Boot failed: not a bootable disk"},
+		"coreboot": coreboot, "heads": linux, "linuxboot": linux,
+		"u-boot": {"### ERROR ### Please RESET the board ###", "resetting ..."},
+		"ovmf":   {"!!!! X64 Exception Type - 0D(#GP - General Protection)  CPU Apic ID - 00000000 !!!!", "ASSERT [DxeCore] x.c(1): FALSE"},
+	}
+	for _, name := range Profiles() {
+		p, err := LoadProfile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hits := func(line string) bool {
+			return slices.ContainsFunc(p.Forbid, func(f string) bool { return regexp.MustCompile(f).MatchString(line) })
+		}
+		for _, line := range good {
+			if hits(line) {
+				t.Errorf("%s: a healthy line is forbidden: %q", name, line)
+			}
+		}
+		for _, line := range bad[name] {
+			if !hits(line) {
+				t.Errorf("%s: %q is not forbidden", name, line)
+			}
+		}
+		if len(bad[name]) == 0 {
+			t.Errorf("%s: nothing is known that it forbids", name)
 		}
 	}
 }

@@ -49,6 +49,11 @@ func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Te
 			return nil, fmt.Errorf("smoke test %s: %w", t.Name, err)
 		}
 	}
+	if v.Pass && t.DiskFile != "" {
+		if err := os.Remove(filepath.Join(dir, DiskCopy)); err != nil {
+			return nil, fault.New(fault.Host, "smoke test "+t.Name, "remove the disk's copy: %w", err)
+		}
+	}
 	v.Took = time.Since(started)
 	v.Steps = outcomes(t, v.Matches)
 	return v, v.write(dir)
@@ -130,6 +135,9 @@ func machine(t Test, accel vm.Accel, dir string) (vm.Machine, error) {
 	return m, addDisks(&m, t, dir)
 }
 
+// DiskCopy is the copy of a disk's image in the machine's folder. It may be large: after a pass it is removed.
+const DiskCopy = "disk.img"
+
 // addDisks attaches what the ROM may boot from. A hard disk is writable, for IDE knows no other: it is a copy.
 func addDisks(m *vm.Machine, t Test, dir string) error {
 	disk := filepath.Join(dir, "testdisk.img")
@@ -139,7 +147,7 @@ func addDisks(m *vm.Machine, t Test, dir string) error {
 			return fault.New(fault.Host, "write test disk", "%w", err)
 		}
 	case t.DiskFile != "":
-		disk = filepath.Join(dir, "disk.img")
+		disk = filepath.Join(dir, DiskCopy)
 		if err := copyFile("disk", t.DiskFile, disk); err != nil {
 			return err
 		}
