@@ -2,6 +2,7 @@ package specs
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -201,7 +202,7 @@ func CheckPattern(p string) error {
 	re, err := regexp.Compile(p)
 	switch {
 	case err != nil:
-		if e, ok := err.(*syntax.Error); ok { //nolint:errorlint // regexp wraps none
+		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			return fmt.Errorf("not a regular expression (RE2 syntax): %s: `%s`, at character %d of it; a backslash before any of "+
 				". ( ) [ ] + * ? | makes plain text of it", e.Code, e.Expr, patternColumn(p, e))
 		}

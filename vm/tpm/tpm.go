@@ -11,9 +11,7 @@ package tpm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -216,9 +214,7 @@ func (t *TPM) Close() {
 		if t.log != nil {
 			t.log.Close()
 		}
-		if err := os.RemoveAll(filepath.Join(t.dir, stateDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintln(os.Stderr, "belljar: remove a TPM's state:", err)
-		}
+		_ = os.RemoveAll(filepath.Join(t.dir, stateDir)) // else it goes with the run's folder
 		if t.user != nil {
 			t.user.Release()
 		}
