@@ -32,9 +32,9 @@ type ExplainedStage struct {
 // lastKind binds a stage of a spec in a guest to the identity under which it was built or imported last.
 const lastKind = "laststages"
 
-func (n *node) lastKey() string {
-	return n.loaded.Spec.Name + "#" + n.stage.Name + " " + n.guest.Name
-}
+func (n *node) lastKey() string { return n.of().key() }
+
+func (s stageName) key() string { return s.String() + " " + s.Guest }
 
 // Explain says for each stage of a build whether it is known or must run, and in the latter case which of its inputs
 // changed since it was last built. It runs nothing.

@@ -47,7 +47,7 @@ func (h *house) built(t *testing.T, j *job) {
 		if err != nil || known == nil {
 			t.Fatal(n.name(), err)
 		}
-		known.Inputs, n.result = n.inputs(), known
+		known.Of, known.Inputs, n.result = n.of(), n.inputs(), known
 		if err := n.remember(); err != nil {
 			t.Fatal(err)
 		}

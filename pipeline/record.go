@@ -53,6 +53,9 @@ func (j *job) record(ctx context.Context) (*verify.Record, error) {
 			Name: n.name(), Identity: n.id, Cached: !n.must, Start: r.Start, Wall: r.Wall, Usage: usage(r.Usage),
 			Programs: r.Programs,
 		}
+		if r.Imported != nil {
+			bs.Imported = r.Imported.File
+		}
 		for _, o := range r.Outputs {
 			bs.Outputs = append(bs.Outputs, verify.Input{Name: o.Path, SHA256: string(o.Digest), Size: o.Size})
 		}

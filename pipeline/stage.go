@@ -39,6 +39,9 @@ type stageResult struct {
 	Start   string // how its guest came to life
 
 	Programs *verify.Programs // that ran; nil: not recorded
+
+	Of       stageName // whose it was when it was made
+	Imported *Import   `json:",omitempty"` // nil: it was made here
 }
 
 type stageOutput struct {
@@ -99,6 +102,10 @@ func (j *job) runStages(ctx context.Context) error {
 
 func (n *node) sayCached() {
 	text := "stage " + n.name() + ": nothing changed, answered from the cache"
+	if n.result != nil && n.result.Imported != nil {
+		text += ", where it was imported from " + n.result.Imported.File
+	}
+	n.noteUsed()
 	n.report(Event{Kind: Note, Phase: PhaseStage, Name: n.name(), Text: text})
 }
 
@@ -161,7 +168,7 @@ func (n *node) runStage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.result.Inputs, n.result.Made = n.inputs(), time.Now().UTC().Truncate(time.Second)
+	n.result.Of, n.result.Inputs, n.result.Made = n.of(), n.inputs(), time.Now().UTC().Truncate(time.Second)
 	return n.remember()
 }
 
@@ -170,6 +177,7 @@ func (n *node) remember() error {
 	if err := n.store.Bind("stages", n.id, n.result); err != nil {
 		return err
 	}
+	n.noteUsed()
 	return n.store.Bind(lastKind, n.lastKey(), n.id)
 }
 

@@ -2,8 +2,10 @@ package specs
 
 import (
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 func (c checker) stages(spec *Spec) {
@@ -101,6 +103,12 @@ func (c checker) packages(path []any, packages []string) {
 
 // IsFolder tells an output that is a whole folder from a file.
 func IsFolder(output string) bool { return strings.HasSuffix(output, "/") }
+
+// IsOutput reports whether a path could be that of an output, as output checks it.
+func IsOutput(p string) bool {
+	p = strings.TrimSuffix(p, "/")
+	return p != "" && p != "." && path.Clean(p) == p && filepath.IsLocal(p) && !strings.ContainsFunc(p, unicode.IsControl)
+}
 
 // outputs checks that each byte is handed over once.
 func (c checker) outputs(i int, outputs []string) {

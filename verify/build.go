@@ -56,6 +56,7 @@ type BuildStage struct {
 	Name     string
 	Identity string
 	Cached   bool
+	Imported string // from which file; empty: it was made here
 	Start    string // how its guest came to life
 	Wall     time.Duration
 	Usage    Usage
@@ -137,7 +138,7 @@ func stageRuns(ss []BuildStage) []StageRun {
 	all := make([]StageRun, 0, len(ss))
 	for _, s := range ss {
 		all = append(all, StageRun{
-			Name: s.Name, Cached: s.Cached, Start: s.Start, WallMS: s.Wall.Milliseconds(), Usage: s.Usage,
+			Name: s.Name, Cached: s.Cached, Imported: s.Imported, Start: s.Start, WallMS: s.Wall.Milliseconds(), Usage: s.Usage,
 			Programs: s.Programs,
 		})
 	}

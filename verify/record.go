@@ -151,11 +151,12 @@ type Accel struct {
 // StageRun says whether a stage ran or came from the cache, how its guest came to life, and how long it took (when it
 // ran).
 type StageRun struct {
-	Name   string `json:"name"`
-	Cached bool   `json:"cached"`
-	Start  string `json:"start,omitempty"` // from power-on or from a saved state
-	WallMS int64  `json:"wallMs"`
-	Usage  Usage  `json:"usage,omitzero"`
+	Name     string `json:"name"`
+	Cached   bool   `json:"cached"`
+	Imported string `json:"imported,omitempty"` // from which file it was taken in, on the word of whoever exported it
+	Start    string `json:"start,omitempty"`    // from power-on or from a saved state
+	WallMS   int64  `json:"wallMs"`
+	Usage    Usage  `json:"usage,omitzero"`
 
 	Programs *Programs `json:"programs,omitempty"`
 }

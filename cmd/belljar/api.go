@@ -38,6 +38,10 @@ type api struct {
 	rom func(path string) (*pipeline.ROM, error)
 	pcr func(path string) (*pipeline.PCRs, error)
 
+	stages      func(cfg pipeline.Config, spec string) ([]pipeline.StageInfo, error)
+	stageExport func(context.Context, pipeline.Config, pipeline.StageExportOptions) (*pipeline.StageExportResult, error)
+	stageImport func(ctx context.Context, cfg pipeline.Config, file string) (*pipeline.StageInfo, error)
+
 	specs  func() []string // names of the shipped specs, for completion
 	guests func() []string // names of the shipped guests, for completion
 }
@@ -71,6 +75,10 @@ func defaultAPI() api {
 
 		rom: pipeline.LookAtROM,
 		pcr: pipeline.PredictPCRs,
+
+		stages:      pipeline.Stages,
+		stageExport: pipeline.StageExport,
+		stageImport: pipeline.StageImport,
 
 		specs:  specs.Shipped,
 		guests: specs.ShippedGuests,

@@ -49,7 +49,7 @@ finished ROM in a second machine, and hands it over only if that boot went well.
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newDoctor(e), newLock(e), newFetch(e), newBuild(e), newShell(e), newSmoke(e), newRun(e),
-		newROM(e), newPCR(e), newImage(e), newRuns(e), newStop(e), newLogs(e), newClean(e), newVersion(e),
+		newROM(e), newPCR(e), newImage(e), newStage(e), newRuns(e), newStop(e), newLogs(e), newClean(e), newVersion(e),
 		&cobra.Command{
 			Use:   "exit-codes",
 			Short: "What the exit codes mean",
