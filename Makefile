@@ -13,7 +13,7 @@ AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go guest-agent/wire/s
 MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
 
 .PHONY: run build test test-store test-all test-long check lint setup setup-test setup-truth generate golden clean help FORCE \
-	bench bench-image bench-boot bench-transfer image-truth closure reproducible export-try fuzz
+	bench bench-image bench-boot bench-overhead bench-transfer image-truth closure reproducible export-try fuzz
 
 run: setup build ## set up, build belljar, then build, smoke-test and fetch SeaBIOS
 	./bin/belljar build seabios
@@ -79,6 +79,9 @@ bench-boot: setup-truth build ## times a guest's boot against plain QEMU's and d
 
 bench-transfer: setup build ## times bytes into and out of a guest, by SSH and by disk
 	bench/transfer.sh
+
+bench-overhead: setup build ## what the agent and its record of programs cost a build, against the serial console
+	bench/overhead.sh
 
 bench-image: setup-truth build ## times the image of a guest against mmdebstrap's of the same packages
 	bench/image.sh

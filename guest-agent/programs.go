@@ -69,11 +69,11 @@ func newLedger(layers []layer) *ledger {
 }
 
 // note counts one run of the file that fd is open on.
-func (l *ledger) note(fd int) {
+func (l *ledger) note(fd int) *wire.Program {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		l.lost++
-		return
+		return &l.backing
 	}
 	id := fileID{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}
 	p := l.files[id]
@@ -81,7 +81,7 @@ func (l *ledger) note(fd int) {
 		var err error
 		if p, err = l.identify(fd, id); err != nil {
 			l.lost++
-			return
+			return &l.backing
 		}
 		if len(l.files) >= maxFiles {
 			clear(l.files)
@@ -89,6 +89,7 @@ func (l *ledger) note(fd int) {
 		l.files[id] = p
 	}
 	p.Runs++
+	return p
 }
 
 // identify finds out what a file is that was not run before.

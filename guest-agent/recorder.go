@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ type recorder struct {
 }
 
 // tellEvery is how often what was told is read: each time costs the build a switch of processes.
-const tellEvery = 100 * time.Millisecond
+const tellEvery = 250 * time.Millisecond
 
 // newRecorder starts to record. What the stage could run unseen is closed to it first.
 func newRecorder(j *jar, layers []layer) (*recorder, error) {
@@ -253,7 +254,10 @@ func (r *recorder) events(group int, buf []byte) error {
 		if fd < 0 || mask&unix.FAN_Q_OVERFLOW != 0 { // the kernel had no memory for more
 			r.ledger.lost++
 		} else {
-			r.ledger.note(int(fd))
+			p := r.ledger.note(int(fd))
+			if group == r.told && p.From == wire.FromRoot && p.Runs == 1 && isLinker(p.Path) {
+				r.ignore(int(fd))
+			}
 		}
 		if group == r.asked && fd >= 0 {
 			answer := binary.NativeEndian.AppendUint32(nil, uint32(fd))
@@ -268,4 +272,17 @@ func (r *recorder) events(group int, buf []byte) error {
 		buf = buf[size:]
 	}
 	return nil
+}
+
+// isLinker reports whether a program is a dynamic linker: the one of glibc or of musl.
+func isLinker(path string) bool {
+	name := filepath.Base(path)
+	return strings.HasPrefix(name, "ld-linux") || strings.HasPrefix(name, "ld-musl-")
+}
+
+// ignore has no more told of the root's dynamic linker, after its first run: it comes along with every dynamic program,
+// and to be told so costs as much as to be told of the program.
+func (r *recorder) ignore(fd int) {
+	const flags = unix.FAN_MARK_ADD | unix.FAN_MARK_IGNORED_MASK | unix.FAN_MARK_IGNORED_SURV_MODIFY
+	_ = unix.FanotifyMark(r.told, flags, unix.FAN_OPEN_EXEC, fd, "") // otherwise it is told of and counted
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,7 @@ func startTestRecorder(t *testing.T) *recorded {
 	}
 	program(t, lower+"/bin/true", "")
 	program(t, lower+"/bin/changed", "")
+	program(t, lower+"/bin/ld-linux.so.2", "")
 	for _, name := range []string{"asis", "changed", "bin/a", "bin/b"} {
 		program(t, base+"/inputs/source/"+name, name)
 	}
@@ -169,6 +171,19 @@ func TestRecorderKnowsInputs(t *testing.T) {
 	}
 	want := []string{"asis input", "changed made", "copy made", "moved/b made"}
 	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The dynamic linker is run along with every program: it is in the list, and costs no more than that.
+func TestRecorderIgnoresTheLinker(t *testing.T) {
+	r := startTestRecorder(t)
+	linker := r.root + "/bin/ld-linux.so.2"
+	r.run(linker)
+	time.Sleep(2 * tellEvery)
+	r.run(linker)
+	r.run(r.root + "/bin/true")
+	if got, want := r.lines(), []string{"/root/bin/ld-linux.so.2 root  1", "/root/bin/true root  1"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
