@@ -131,7 +131,7 @@ func TestParseLockRefuses(t *testing.T) {
 			}
 			// The place must be in the object that was changed.
 			changed := strings.Count(before, "\n") + 1
-			if line > changed+20 || line < changed-45 {
+			if line > changed+20 || line < changed-60 {
 				t.Errorf("points at line %d, the change is in line %d", line, changed)
 			}
 		})
