@@ -18,22 +18,25 @@ import (
 //
 // Where a stage can write, the kernel asks before it goes on (FAN_OPEN_EXEC_PERM): the file is hashed as it will run,
 // no two questions become one, and none is lost. The guest's root cannot change under a stage, so of the root the kernel
-// just tells afterwards (FAN_OPEN_EXEC), which costs the build a fraction of it; that queue is read several times a
-// second. It has no limit but the guest's memory.
+// just tells afterwards (FAN_OPEN_EXEC), which costs the build a fraction of it; that queue is read every few seconds.
+// It has no limit but the guest's memory.
 //
 // The agent itself must not start a program from where the kernel asks: a Go process that waits for such a program to
 // begin cannot collect garbage, and the answer that it waits for may need just that.
 type recorder struct {
 	ledger *ledger
-	asked  int // the group whose questions must be answered
-	told   int // the group that tells
+	asked  int           // the group whose questions must be answered
+	told   int           // the group that tells
+	every  time.Duration // how often what was told is read
 	stop   *os.File
 	ended  chan struct{}
 	failed error // why it could not go on; read after ended
 }
 
-// tellEvery is how often what was told is read: each time costs the build a switch of processes.
-const tellEvery = 250 * time.Millisecond
+// tellEvery is how often what was told is read. To wake up the agent is what costs most: under TCG a look every quarter
+// of a second was measured to cost ten times as much as all that there was to read. A guest that starts a thousand
+// programs a second has the kernel keep a megabyte for so long.
+const tellEvery = 5 * time.Second
 
 // newRecorder starts to record. What the stage could run unseen is closed to it first.
 func newRecorder(j *jar, layers []layer) (*recorder, error) {
@@ -44,7 +47,7 @@ func newRecorder(j *jar, layers []layer) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startRecorder(layers, mounts)
+	return startRecorder(layers, mounts, tellEvery)
 }
 
 // recorded runs a stage's process, and records which programs that runs if the stage asks for it.
@@ -123,8 +126,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-func startRecorder(layers []layer, mounts []mounted) (_ *recorder, err error) {
-	r := &recorder{ledger: newLedger(layers), asked: -1, told: -1, ended: make(chan struct{})}
+func startRecorder(layers []layer, mounts []mounted, every time.Duration) (_ *recorder, err error) {
+	r := &recorder{ledger: newLedger(layers), asked: -1, told: -1, every: every, ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -193,7 +196,7 @@ func (r *recorder) finish() (*wire.Programs, error) {
 // work reads both groups until wake's other end is closed.
 func (r *recorder) work(wake int) error {
 	buf := make([]byte, 4096)
-	next := time.Now().Add(tellEvery)
+	next := time.Now().Add(r.every)
 	fds := []unix.PollFd{{Fd: int32(r.asked), Events: unix.POLLIN}, {Fd: int32(wake)}}
 	for {
 		n, err := unix.Poll(fds, int(max(time.Until(next), 0)/time.Millisecond)+1)
@@ -210,7 +213,7 @@ func (r *recorder) work(wake int) error {
 			if err := r.drain(r.told, buf); err != nil {
 				return err
 			}
-			next = time.Now().Add(tellEvery)
+			next = time.Now().Add(r.every)
 		}
 		if over {
 			return r.drain(r.asked, buf)

@@ -27,6 +27,8 @@ type recorded struct {
 	root, build string
 }
 
+const testEvery = 20 * time.Millisecond
+
 func startTestRecorder(t *testing.T) *recorded {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -65,7 +67,7 @@ func startTestRecorder(t *testing.T) *recorded {
 		{base + "/inputs", base + "/inputs", "", wire.FromInput},
 		{base + "/build/source", base + "/inputs/source", base + "/build/upper", wire.FromInput},
 	}
-	r, err := startRecorder(layers, []mounted{{root, true}, {base + "/build", false}, {base + "/build/source", false}})
+	r, err := startRecorder(layers, []mounted{{root, true}, {base + "/build", false}, {base + "/build/source", false}}, testEvery)
 	must(t, err)
 	return &recorded{r, t, root, base + "/build"}
 }
@@ -180,7 +182,7 @@ func TestRecorderIgnoresTheLinker(t *testing.T) {
 	r := startTestRecorder(t)
 	linker := r.root + "/bin/ld-linux.so.2"
 	r.run(linker)
-	time.Sleep(2 * tellEvery)
+	time.Sleep(5 * testEvery)
 	r.run(linker)
 	r.run(r.root + "/bin/true")
 	if got, want := r.lines(), []string{"/root/bin/ld-linux.so.2 root  1", "/root/bin/true root  1"}; !slices.Equal(got, want) {
