@@ -67,7 +67,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m := &Image{Size: size, Problems: []string{}, rom: r}
 	sum := sha256.New()
 	if n, err := io.Copy(sum, m.all()); err != nil || n < size {
-		return nil, fault.New(fault.Host, "read ROM", "%w", cmpErr(err))
+		return nil, fault.New(fault.Host, "read ROM", "%w", shortRead(err))
 	}
 	m.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	for _, look := range []func(*Image) (bool, error){
@@ -84,8 +84,8 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	return m, m.sanity()
 }
 
-// cmpErr is the error of a read that came short.
-func cmpErr(err error) error {
+// shortRead is the error of a read that came short.
+func shortRead(err error) error {
 	if err == nil {
 		return io.ErrUnexpectedEOF
 	}
