@@ -27,6 +27,7 @@ type recorded struct {
 	root, build string
 }
 
+// testEvery stands in for tellEvery, for which no test wants to wait.
 const testEvery = 20 * time.Millisecond
 
 func startTestRecorder(t *testing.T) *recorded {
