@@ -58,7 +58,7 @@ func (j *jar) bring(ctx context.Context) error {
 // choose settles kernel and accelerator.
 func (j *jar) choose(ctx context.Context) error {
 	if j.chosen {
-		j.house.pace = j.decision.Pace
+		j.pace = j.decision.Pace
 		return nil
 	}
 	err := j.bring(ctx) // the bundle is made of packages

@@ -167,7 +167,7 @@ func isHeads(initrd cbfs.Segment) (bool, error) {
 	}
 	packed, err := xz.NewReader(r, maxXZDictionary)
 	if err != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // not packed by xz: not that of Heads
 	}
 	_, ok, _ := scan.First(io.LimitReader(packed, maxInitrd), headsFile, longest)
 	return ok, nil

@@ -98,7 +98,7 @@ func TestParseLockRefuses(t *testing.T) {
 		{"newer", `"version": 1,`, `"version": 4,`, `version: this program reads locks of version 1 to 3, not 4`},
 		{"a version that has no suites", `"package": "seabios"`, `"suite": "bookworm-security", "archive": "debian-security", "snapshot": "20260101T000000Z", "package": "seabios"`,
 			`version: it is 1, but there are suites or snapshots, which version 2 brought`},
-		{"a version that has no needs", `"sources": [`, `"needs": [{"name": "tool", "lock": "`+sha(7)+`", "sections": {}}], "sources": [`,
+		{"a version that has no needs", `"sources": [`, `"needs": [{"name": "tool", "lock": "` + sha(7) + `", "sections": {}}], "sources": [`,
 			`version: it is 1, but there are needs, which version 3 brought`},
 		{"a need's digest", "\"version\": 1,", "\"version\": 3, \"needs\": [{\"name\": \"tool\", \"lock\": \"7\", \"sections\": {}}],",
 			`needs[0].lock: "7" is not a SHA-256: 64 lower-case hex digits`},

@@ -170,7 +170,7 @@ func (b *bench) build(ctx context.Context, belljar string) (sample, error) {
 		}
 	}
 	if err := cmd.Wait(); err != nil || !w.over {
-		return nil, fmt.Errorf("%v: %s", err, last)
+		return nil, fmt.Errorf("%w: %s", err, last)
 	}
 	return w.all, nil
 }
