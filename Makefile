@@ -7,10 +7,10 @@ export GOTOOLCHAIN ?= auto
 # Nothing of the machine, the folder or the moment gets into a binary.
 GOBUILD  := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
 AGENTBIN := provision/agentbin/bin
-AGENTS   := $(AGENTBIN)/agent-386 $(AGENTBIN)/agent-amd64 $(AGENTBIN)/mapper-386 $(AGENTBIN)/mapper-amd64
+AGENTS   := $(AGENTBIN)/agent-386 $(AGENTBIN)/agent-amd64 $(AGENTBIN)/init-386 $(AGENTBIN)/init-amd64
 TOOLS    := .cache/tools
 AGENTSRC := $(wildcard guest-agent/*.go guest-agent/wire/*.go guest-agent/wire/stream/*.go) go.mod go.sum
-MAPPERSRC := $(wildcard guest-agent/mapper/*.go) go.mod
+INITSRC := $(wildcard guest-agent/init/*.go) go.mod
 
 .PHONY: run build test test-store test-all test-long check lint setup setup-test setup-truth generate golden clean help FORCE \
 	bench bench-image bench-boot bench-overhead bench-transfer image-truth closure reproducible export-try fuzz
@@ -33,10 +33,10 @@ $(AGENTBIN)/agent-386: $(AGENTSRC)
 	GOOS=linux GOARCH=386 GO386=softfloat $(GOBUILD) -o $@ ./guest-agent
 $(AGENTBIN)/agent-amd64: $(AGENTSRC)
 	GOOS=linux GOARCH=amd64 $(GOBUILD) -o $@ ./guest-agent
-$(AGENTBIN)/mapper-386: $(MAPPERSRC)
-	GOOS=linux GOARCH=386 GO386=softfloat $(GOBUILD) -o $@ ./guest-agent/mapper
-$(AGENTBIN)/mapper-amd64: $(MAPPERSRC)
-	GOOS=linux GOARCH=amd64 $(GOBUILD) -o $@ ./guest-agent/mapper
+$(AGENTBIN)/init-386: $(INITSRC)
+	GOOS=linux GOARCH=386 GO386=softfloat $(GOBUILD) -o $@ ./guest-agent/init
+$(AGENTBIN)/init-amd64: $(INITSRC)
+	GOOS=linux GOARCH=amd64 $(GOBUILD) -o $@ ./guest-agent/init
 
 bin/belljar: $(AGENTS) FORCE
 	$(GOBUILD) -o $@ ./cmd/belljar

@@ -162,7 +162,7 @@ func kernelAndConfig(ctx context.Context, t *testing.T, dir string) (*Kernel, in
 	if err := ExtractFile(b, "bin/busybox", busybox); err != nil {
 		t.Fatal(err)
 	}
-	config := initramfs.Config{Busybox: onDisk(t, busybox), Mapper: mapper(ctx, t, dir), Clock: testClock}
+	config := initramfs.Config{Init: firstProgram(ctx, t, dir), Busybox: onDisk(t, busybox), Clock: testClock}
 	for _, m := range kernel.Modules {
 		config.Modules = append(config.Modules, onDisk(t, m))
 	}
@@ -210,11 +210,11 @@ func testDebs(t *testing.T) (busybox, kernel string) {
 	return busybox, kernel
 }
 
-// mapper builds the program that sets dm-verity up.
-func mapper(ctx context.Context, t *testing.T, dir string) initramfs.File {
+// firstProgram builds the initramfs's init.
+func firstProgram(ctx context.Context, t *testing.T, dir string) initramfs.File {
 	t.Helper()
-	to := filepath.Join(dir, "mapper")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "../guest-agent/mapper")
+	to := filepath.Join(dir, "init")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, "../guest-agent/init")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)

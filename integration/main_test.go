@@ -73,10 +73,10 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 
 // agents are the programs that are embedded in belljar, by the file's place in the source folder.
 var agents = map[string][]string{
-	"provision/agentbin/bin/agent-386":    {"GOARCH=386", "GO386=softfloat"},
-	"provision/agentbin/bin/agent-amd64":  {"GOARCH=amd64"},
-	"provision/agentbin/bin/mapper-386":   {"GOARCH=386", "GO386=softfloat"},
-	"provision/agentbin/bin/mapper-amd64": {"GOARCH=amd64"},
+	"provision/agentbin/bin/agent-386":   {"GOARCH=386", "GO386=softfloat"},
+	"provision/agentbin/bin/agent-amd64": {"GOARCH=amd64"},
+	"provision/agentbin/bin/init-386":    {"GOARCH=386", "GO386=softfloat"},
+	"provision/agentbin/bin/init-amd64":  {"GOARCH=amd64"},
 }
 
 // buildProgram builds belljar into a folder as the Makefile does. The source folder is not written to: an overlay
@@ -87,8 +87,8 @@ func buildProgram(dir string, more map[string]string) error {
 	for place, env := range agents {
 		out := filepath.Join(dir, filepath.Base(place))
 		source := "./guest-agent"
-		if strings.HasPrefix(filepath.Base(place), "mapper-") {
-			source += "/mapper"
+		if strings.HasPrefix(filepath.Base(place), "init-") {
+			source += "/init"
 		}
 		if err := goBuild(append(env, "GOOS=linux"), "-o", out, source); err != nil {
 			return err

@@ -167,7 +167,7 @@ func bundleKey(g *specs.Guest, lg *specs.LockedGuest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, mapper, err := provision.Mapper(g.Arch)
+	_, first, err := provision.Init(g.Arch)
 	if err != nil {
 		return "", err
 	}
@@ -176,7 +176,7 @@ func bundleKey(g *specs.Guest, lg *specs.LockedGuest) (string, error) {
 		return "", err
 	}
 	return identity([]any{
-		"bundle", initramfs.Recipe(), initramfs.ProofRecipe(), kernelKey(kernel), busybox.SHA256, mapper, agent,
+		"bundle", initramfs.Recipe(), initramfs.ProofRecipe(), kernelKey(kernel), busybox.SHA256, first, agent,
 		g.Clock.Unix(),
 	}), nil
 }
@@ -190,12 +190,12 @@ func (h *house) initramfs(ctx context.Context, g *specs.Guest, lg *specs.LockedG
 	if err != nil {
 		return initramfs.Config{}, err
 	}
-	mapper, _, err := provision.Mapper(g.Arch)
+	first, _, err := provision.Init(g.Arch)
 	if err != nil {
 		return initramfs.Config{}, err
 	}
 	c := initramfs.Config{
-		Busybox: h.stored(box), Mapper: initramfs.Bytes("", 0, mapper), Clock: g.Clock,
+		Init: initramfs.Bytes("", 0, first), Busybox: h.stored(box), Clock: g.Clock,
 	}
 	for _, m := range k.Modules {
 		c.Modules = append(c.Modules, h.stored(m))

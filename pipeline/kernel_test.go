@@ -74,7 +74,7 @@ func TestBundle(t *testing.T) {
 	}
 	guest := names(b.Initramfs)
 	for _, want := range []string{
-		" bin/busybox ", " bin/mapper ", " init ", " modules/module0.ko ", " modules/module39.ko ",
+		" bin/busybox ", " bin/sh ", " init ", " modules/module0.ko ", " modules/module39.ko ",
 	} {
 		if !strings.Contains(guest, want) {
 			t.Errorf("the guest's initramfs lacks%s: %s", want, guest)

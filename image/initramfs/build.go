@@ -10,20 +10,11 @@ import (
 	"time"
 )
 
-//go:embed init.sh
-var initScript string
-
 //go:embed pid1.sh
 var pid1Script string
 
 // Ciphers that sshd in the guest offers: the fastest under emulation first. The host's client must offer one.
 const Ciphers = "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"
-
-// applets are the busybox commands that the two scripts call.
-var applets = []string{
-	"[", "cat", "chmod", "chown", "cp", "echo", "grep", "insmod", "ip", "kill", "ls", "mkdir", "mount", "poweroff",
-	"sh", "sleep", "switch_root", "sync", "tr", "umount", "uname",
-}
 
 // File is a file for the archive: its size must be known before it is read.
 type File struct {
@@ -40,10 +31,10 @@ func Bytes(name string, mode uint32, data []byte) File {
 	}}
 }
 
-// Config is what an initramfs is made of. Of busybox, mapper and agent, Name and Mode do not matter.
+// Config is what an initramfs is made of. Of init, busybox and agent, Name and Mode do not matter.
 type Config struct {
-	Busybox File      // the static busybox binary
-	Mapper  File      // guest-agent/mapper for the guest's architecture; without it there is no dm-verity
+	Init    File      // guest-agent/init for the guest's architecture
+	Busybox File      // the static busybox binary, whose shell runs process 1
 	Agent   File      // the guest-agent, which comes to lie in /belljar; not in what boots by itself
 	Modules []File    // kernel modules (.ko, not compressed), in the order in which they must be loaded
 	Drivers []File    // more modules, loaded after them, of which any may find nothing to do: for what boots by itself
@@ -52,15 +43,10 @@ type Config struct {
 
 // Build writes the initramfs of a guest: the same bytes from the same config.
 func Build(w io.Writer, c Config) error {
+	c.Init.Name, c.Init.Mode = "init", 0o755
 	c.Busybox.Name, c.Busybox.Mode = "bin/busybox", 0o755
 	files := []File{
-		c.Busybox,
-		Bytes("init", 0o755, []byte(initScript)),
-		Bytes("pid1", 0o644, []byte(strings.ReplaceAll(pid1Script, "@CIPHERS@", Ciphers))),
-	}
-	if c.Mapper.Open != nil {
-		c.Mapper.Name, c.Mapper.Mode = "bin/mapper", 0o755
-		files = append(files, c.Mapper)
+		c.Init, c.Busybox, Bytes("pid1", 0o644, []byte(strings.ReplaceAll(pid1Script, "@CIPHERS@", Ciphers))),
 	}
 	if c.Agent.Open != nil {
 		c.Agent.Name, c.Agent.Mode = "agent", 0o755
@@ -73,10 +59,7 @@ func Build(w io.Writer, c Config) error {
 		files = append(files, modules("modules/drivers", c.Drivers)...)
 	}
 	dirs := []string{"belljar", "bin", "dev", "modules", "proc", "root", "sys"}
-	links := map[string]string{}
-	for _, a := range applets {
-		links["bin/"+a] = "busybox"
-	}
+	links := map[string]string{"bin/sh": "busybox"}
 	return write(w, c.Clock, dirs, links, files)
 }
 

@@ -1,6 +1,6 @@
 // Package initramfs knows the guest's first file system: the cpio archive that the kernel unpacks before any disk
-// is there, the kernel modules that must be in it and the order in which they load, and the two shell scripts
-// (init, and process 1 of the real root) that turn four virtio disks and a port into a machine one can log in to.
+// is there, the kernel modules that must be in it and the order in which they load, what its init is told on the kernel's
+// command line (guest-agent/init does the work), and the shell script that is process 1 of the real root.
 //
 // It refuses to know how the disks are made and who logs in.
 package initramfs

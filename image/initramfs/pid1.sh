@@ -89,19 +89,27 @@ sshd() {
 		<>"$port" >&0 2>/dev/console
 }
 
+# The agent hashes itself and waits for the disks beside the handshake; then sshd connects the host to it. It serves one.
+agent() {
+	/belljar/agent serve /belljar/agent.sock </dev/null >/dev/console 2>&1 || say "the agent ended with $?"
+}
+
 # A guest whose state is to be saved. One session, with the keys of this run, brings into memory what every session
 # needs, and dm-verity checks it on the way. Then the keys go, no process is left but this one and the agent, which
 # sleeps until a host says whose guest this is to be; the disks have not been opened.
 if [ -e /belljar/park ]; then
 	: >/belljar/ready
+	agent &
 	sshd
+	wait
 	$B rm -f /belljar/park /belljar/ready /belljar/ssh_host_ed25519_key /belljar/authorized_keys
 	$B sync
 	say "parked"
 	/belljar/agent wake "$wake" || fatal "the agent could not be woken"
 fi
 
-# Beside sshd's start: neither waits for the other.
+# Beside sshd's start: none waits for another.
+agent &
 disks "$2" "$3" &
 
 read -r up _ </proc/uptime

@@ -10,9 +10,9 @@ import (
 )
 
 // Recipe identifies what Build puts into an initramfs beside its Config: it goes into cache keys, and changes when
-// the scripts do.
+// the script does.
 func Recipe() string {
-	sum := sha256.Sum256([]byte(initScript + "\x00" + pid1Script + "\x00" + Ciphers + "\x00" + strings.Join(Wanted, " ")))
+	sum := sha256.Sum256([]byte(pid1Script + "\x00" + Ciphers + "\x00" + strings.Join(Wanted, " ")))
 	return hex.EncodeToString(sum[:])
 }
 

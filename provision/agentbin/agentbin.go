@@ -1,4 +1,4 @@
-// Package agentbin holds what was built to run in a guest, the agent and the mapper, so that the host binary brings its own.
+// Package agentbin holds what was built to run in a guest, the init and the agent, so that the host binary brings its own.
 // It knows which binary belongs to which architecture and refuses to know what they do.
 package agentbin
 
@@ -19,8 +19,8 @@ var suffixes = map[string]string{"i686": "-386", "x86_64": "-amd64"}
 // Agent is the guest-agent for arch (i686 or x86_64) and its SHA-256 in hex.
 func Agent(arch string) (bin []byte, digest string, err error) { return binary("agent", arch) }
 
-// Mapper is guest-agent/mapper for arch and its SHA-256 in hex.
-func Mapper(arch string) (bin []byte, digest string, err error) { return binary("mapper", arch) }
+// Init is guest-agent/init for arch and its SHA-256 in hex.
+func Init(arch string) (bin []byte, digest string, err error) { return binary("init", arch) }
 
 func binary(name, arch string) (bin []byte, digest string, err error) {
 	suffix, ok := suffixes[arch]

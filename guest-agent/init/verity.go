@@ -3,8 +3,39 @@ package main
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 	"strconv"
 )
+
+// checkRoot lays dm-verity over the data device: from now on each block that is read through /dev/dm-0 is checked by the
+// hash tree on the other device, and that by the root hash.
+func checkRoot(data, hashes, root string) error {
+	head, err := readHead(hashes)
+	if err != nil {
+		return err
+	}
+	sb, err := parseSuperblock(head)
+	if err != nil {
+		return fail(hashes, err)
+	}
+	t, err := sb.target(data, hashes, root)
+	if err != nil {
+		return err
+	}
+	return activate("root", t)
+}
+
+// readHead reads where the superblock lies: the first 512 bytes of the partition.
+func readHead(device string) ([]byte, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, superblockSize)
+	_, err = f.ReadAt(head, 0)
+	return head, err
+}
 
 // superblockSize is the length of veritysetup's superblock. The tree begins at the next hash block.
 const superblockSize = 512

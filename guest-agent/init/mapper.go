@@ -56,8 +56,6 @@ func activate(name string, t target) (err error) {
 	return nil
 }
 
-func fail(what string, err error) error { return errors.New(what + ": " + err.Error()) }
-
 // header is a struct dm_ioctl with room for more behind it.
 func header(name string, flags uint32, more int) []byte {
 	b := make([]byte, headerSize+more)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// lay makes files, with what is in them, and the folders above them. A name that ends in '/' is a folder's.
+func lay(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := filepath.Join(dir, name)
+		if strings.HasSuffix(name, "/") {
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(files[name]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestParseCmdline(t *testing.T) {
+	for _, c := range []struct {
+		name, line string
+		want       options
+	}{
+		{"nothing", "console=ttyS0 quiet\n", options{disks: []string{"root"}, label: "root", mode: "ssh"}},
+		{"a guest", "quiet belljar.disks=root,inputs belljar.verity=ab12\n", options{
+			disks: []string{"root", "inputs"}, label: "root", verity: "ab12", mode: "ssh",
+		}},
+		{"a disk that boots by itself", "belljar.console belljar.root=PARTLABEL=jar belljar.verity=ab12", options{
+			label: "jar", search: true, verity: "ab12", mode: "console",
+		}},
+		{"a root that is no label", "belljar.root=/dev/sda1", options{disks: []string{"root"}, label: "root", mode: "ssh"}},
+		{"somebody else's words", "root=x notbelljar.verity=1 belljar.console=", options{
+			disks: []string{"root"}, label: "root", mode: "console",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, parseCmdline(c.line), cmp.AllowUnexported(options{})); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// block is /sys/block and /dev of a guest: its disks are not in the order of their serials.
+func block() map[string]string {
+	return map[string]string{
+		"sys/vda/serial": "outputs", // the kernel writes no line end
+		"sys/vdb/serial": "root\n", "sys/vdb/vdb1/uevent": "DEVNAME=vdb1\nPARTNAME=root\n",
+		"sys/vdb/vdb2/uevent": "DEVNAME=vdb2\nPARTNAME=root-verity\n", "sys/vdb/queue/uevent": "PARTNAME=root\n",
+		"sys/vdc/serial": "inputs", "sys/loop0/": "", "sys/sda/sda1/uevent": "PARTNAME=jar\n",
+		"dev/vdb1": "", "dev/vdb2": "", "dev/sda1": "",
+	}
+}
+
+func TestDisks(t *testing.T) {
+	ssh := options{disks: []string{"root", "inputs"}, label: "root"}
+	with := func(o options, change func(*options)) options {
+		change(&o)
+		return o
+	}
+	for _, c := range []struct {
+		name string
+		o    options
+		gone string // from the guest
+		want layout
+		fail string // a part of the error
+	}{
+		{"a guest", ssh, "", layout{root: "vdb", part: "vdb1", inputs: "vdc", outputs: "vda"}, ""},
+		{"with a hash tree", with(ssh, func(o *options) { o.verity = "ab" }), "",
+			layout{root: "vdb", part: "vdb1", hashes: "vdb2", inputs: "vdc", outputs: "vda"}, ""},
+		{"without its hash tree", with(ssh, func(o *options) { o.verity = "ab" }), "sys/vdb/vdb2", layout{},
+			"image: the disk vdb has no partition 'root-verity'"},
+		{"by itself", options{label: "jar", search: true}, "", layout{root: "sda", part: "sda1"}, ""},
+		{"by itself, not there", options{label: "pot", search: true}, "", layout{},
+			"no disk has a partition 'pot'; there is: loop0 sda vda vdb vdc"},
+		{"a disk too few", with(ssh, func(o *options) { o.disks = []string{"scratch"} }), "", layout{},
+			"no disk with serial 'scratch'; there is: outputs root inputs"},
+		{"no partition", with(ssh, func(o *options) { o.label = "boot" }), "", layout{}, "the disk vdb has no partition 'boot'"},
+		{"no node yet", ssh, "dev/vdb1", layout{}, "the disk vdb has no partition 'root'"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := lay(t, block())
+			if c.gone != "" {
+				if err := os.RemoveAll(filepath.Join(dir, c.gone)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f := finder{sys: dir + "/sys", dev: dir + "/dev", left: 2 * pause}
+			got, err := f.disks(c.o)
+			if c.fail != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fail) {
+					t.Fatalf("got %v, want …%s…", err, c.fail)
+				}
+				return
+			}
+			if err != nil || got != c.want {
+				t.Errorf("got %+v, %v\nwant %+v", got, err, c.want)
+			}
+		})
+	}
+}
+
+// What is no module does not load; the first of these is named.
+func TestLoadModules(t *testing.T) {
+	dir := lay(t, map[string]string{"order": "", "late": "virtio_rng.ko\next4.ko\n", "virtio_rng.ko": "no module"})
+	late, err := loadModules(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-late; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := loadModules(lay(t, map[string]string{"order": "gone.ko\n", "late": ""})); err == nil ||
+		!strings.HasPrefix(err.Error(), "load gone.ko: no such file") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := loadModules(lay(t, nil)); err == nil {
+		t.Error("no list of modules, and nobody minds")
+	}
+	// A driver that does not load is not needed here.
+	late, err = loadModules(lay(t, map[string]string{"order": "", "late": "", "drivers": "ahci.ko\n"}))
+	if err != nil || <-late != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCopyAndEmpty(t *testing.T) {
+	dir := lay(t, map[string]string{"from/bin/busybox": "#!", "from/key": "secret", "to/": ""})
+	if err := os.Symlink("busybox", dir+"/from/bin/sh"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir+"/from/key", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyTree(dir+"/from", dir+"/to"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(dir + "/to/bin/sh"); err != nil || string(b) != "#!" {
+		t.Errorf("bin/sh: %q, %v", b, err)
+	}
+	if info, err := os.Stat(dir + "/to/key"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key: %v, %v", info, err)
+	}
+	if err := copyTree(dir+"/from", dir+"/to"); err == nil {
+		t.Error("a file that is there was written over")
+	}
+	if err := empty(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left := names(dir); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+}
