@@ -1,5 +1,5 @@
-// The guest-agent is the program that works inside the jar: it speaks the wire protocol on its standard input and
-// output, runs stages, hashes what they made, writes it to the output disk, and looks for leaks.
+// The guest-agent is the program that works inside the jar: it speaks the wire protocol on a Unix socket, to which sshd
+// connects the host, runs stages, hashes what they made, writes it to the output disk, and looks for leaks.
 //
 // It knows Linux and the layout of the guest. It refuses to know SSH, which merely carries its bytes, and what the
 // stages build. It must run in a Debian that is only half configured: static, no passwd entry, no ld.so.cache, and
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const usage = `usage: agent serve          speak with the host on stdin and stdout
+const usage = `usage: agent serve SOCKET   speak with the host, on a Unix socket
        agent shell SPEC     a shell for a person, as a stage would have it
        agent wake PORT      wait on a virtio-serial port for what this guest is to become
 `
@@ -26,8 +26,8 @@ func main() {
 		die(err)
 	}
 	switch {
-	case len(os.Args) == 2 && os.Args[1] == "serve":
-		if err := serve(j, os.Stdin, os.Stdout); err != nil {
+	case len(os.Args) == 3 && os.Args[1] == "serve":
+		if err := listen(j, os.Args[2]); err != nil {
 			die(err)
 		}
 	case len(os.Args) == 3 && os.Args[1] == "shell":

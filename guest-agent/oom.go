@@ -13,13 +13,14 @@ const (
 	stageOOM = 500
 )
 
-// guard takes the agent out of the kernel's choice, and in a guest the processes above it: sshd carries its words.
-func (j *jar) guard() {
+// guard takes the agent out of the kernel's choice, and in a guest its peer with the processes above that: sshd carries its
+// words.
+func (j *jar) guard(peer int) {
 	j.guarded = setOOM("self", agentOOM) == nil // not so where a test lacks the privilege
 	if j.disks != "" || !j.guarded {
 		return
 	}
-	for pid := os.Getppid(); pid > 1; {
+	for pid := peer; pid > 1; {
 		_ = setOOM(strconv.Itoa(pid), agentOOM)
 		pid = parentOf(pid)
 	}

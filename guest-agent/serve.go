@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,14 +29,17 @@ type server struct {
 	cancel context.CancelFunc
 }
 
-// serve says hello and answers requests until the host hangs up; then it ends what is at work, and returns.
-func serve(j *jar, in io.Reader, out io.Writer) error {
-	// Orphans of a stage become the agent's children, so that none of them can hide.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become subreaper: %w", err)
+// listen answers the one host that connects to a Unix socket, and ends with it. Process 1 starts it beside sshd: while both
+// sides there prove who they are, the agent has time to start and to hash itself. Root alone may connect: a stage's user
+// could have the agent do what root may.
+func listen(j *jar, path string) error {
+	was := syscall.Umask(0o177)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	syscall.Umask(was)
+	if err != nil {
+		return err
 	}
-	s := &server{jar: j, w: wire.NewWriter(out), stages: &stager{jar: j}}
-	j.guard()
+	defer l.Close()
 	hello, err := greeting()
 	if err != nil {
 		return err
@@ -42,11 +47,41 @@ func serve(j *jar, in io.Reader, out io.Writer) error {
 	if err := j.await(readyTimeout); err != nil {
 		return err
 	}
+	c, err := l.AcceptUnix()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	j.guard(peer(c))
+	return serve(j, hello, c, c)
+}
+
+// peer is the process that connected: the sshd of the host's session. 0 if the kernel does not tell (SO_PEERCRED, unix(7)).
+func peer(c *net.UnixConn) (pid int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}
+
+// serve says hello and answers requests until the host hangs up; then it ends what is at work, and returns.
+func serve(j *jar, hello *wire.Hello, in io.Reader, out io.Writer) error {
+	// Orphans of a stage become the agent's children, so that none of them can hide.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become subreaper: %w", err)
+	}
+	s := &server{jar: j, w: wire.NewWriter(out), stages: &stager{jar: j}}
 	if err := s.w.Write(&wire.Message{Kind: wire.KindHello, Hello: hello}); err != nil {
 		return err
 	}
 	var work sync.WaitGroup
-	err = s.loop(wire.NewReader(in), &work)
+	err := s.loop(wire.NewReader(in), &work)
 	s.stop(0)
 	work.Wait()
 	if j.disks != "" { // not a guest: nothing may stay mounted

@@ -96,7 +96,6 @@ func (h *house) bootFrom(ctx context.Context, dir string, m vm.Machine, b *bundl
 	dial := func(ctx context.Context) (net.Conn, error) { return guest.Dial(ctx, sshPort) }
 	g.Session, err = provision.Open(g.ctx, dial, keys, m.Arch, provision.Options{
 		Timeout:  h.pace.Of(bootDeadline),
-		Placed:   true, // see bundle: it came with the initramfs
 		Progress: func(text string) { h.report(Event{Kind: LogLine, Phase: phase, Name: name, Text: text}) },
 		// From the first moment: a guest was seen to stand still with the push of its agent half-way.
 		Connected: func(ping func(context.Context) error) {

@@ -3,7 +3,6 @@ package provision
 import (
 	"bytes"
 	"strings"
-	"sync"
 )
 
 // lines cuts a log into lines and remembers the last ones.
@@ -63,28 +62,4 @@ func (l *lines) last() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
-}
-
-// tail keeps the last of what is written to it: another program's stderr, as evidence.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-const maxTail = 16 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if len(t.buf) > maxTail {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-maxTail:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }

@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,12 +19,12 @@ import (
 // Options are what Open may be told beside the necessary. The zero value is the guest as Belljar makes it.
 type Options struct {
 	Timeout  time.Duration     // for the guest to answer SSH; 0: as long as ctx lasts
+	Greet    time.Duration     // for its agent to say hello after that; default a minute
 	Progress func(text string) // what is going on, for whoever watches; may be nil
 	User     string            // to log in as; default root
-	Dir      string            // the guest's folder for the agent; default /belljar
-	Agent    []byte            // instead of the embedded one
-	Placed   bool              // the agent lies in Dir already: it is not pushed, and its digest is checked all the same
-	// Connected is called in a goroutine of its own as soon as SSH stands, before the agent is pushed, with a way to ask
+	Dir      string            // the guest's folder with the agent and its socket; default /belljar
+	Agent    []byte            // instead of the embedded one: what the guest's must be
+	// Connected is called in a goroutine of its own as soon as SSH stands, before the agent is asked, with a way to ask
 	// the guest for a sign of life; it goes beside whatever else is done there. May be nil.
 	Connected func(ping func(context.Context) error)
 }
@@ -39,6 +38,9 @@ func Open(ctx context.Context, dial func(ctx context.Context) (net.Conn, error),
 	}
 	if opts.Dir == "" {
 		opts.Dir = "/belljar"
+	}
+	if opts.Greet == 0 {
+		opts.Greet = greetTimeout
 	}
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
@@ -184,90 +186,63 @@ func hostKeyError(err error) error {
 	return nil
 }
 
-// start pushes the agent if it is not there, starts it and checks who answers.
+// start has sshd connect it to the agent, and checks who answers.
 func start(client *ssh.Client, bin []byte, opts Options) (*Session, error) {
+	opts.Progress("waiting for the guest-agent")
 	path := strings.TrimSuffix(opts.Dir, "/") + "/agent"
-	if !opts.Placed {
-		opts.Progress(fmt.Sprintf("pushing the guest-agent (%d KiB)", len(bin)>>10))
-		if err := push(client, bin, path); err != nil {
-			return nil, err
-		}
-	}
-	opts.Progress("starting the guest-agent")
-	s, err := launch(client, path)
+	deadline := time.Now().Add(opts.Greet)
+	conn, err := connectAgent(client, path+".sock", deadline)
 	if err != nil {
 		return nil, err
 	}
-	s.opts, s.agent = opts, path
+	s := &Session{
+		client: client, opts: opts, agent: path, w: wire.NewWriter(conn),
+		msgs: make(chan *wire.Message), gone: make(chan struct{}), closed: make(chan struct{}),
+	}
+	go s.read(wire.NewReader(conn))
 	sum := sha256.Sum256(bin)
-	if err := s.greet(hex.EncodeToString(sum[:])); err != nil {
+	if err := s.greet(hex.EncodeToString(sum[:]), time.After(time.Until(deadline))); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// push writes the agent by cat: sftp and scp are more than a sealed guest needs to have.
-func push(client *ssh.Client, bin []byte, path string) error {
-	sess, err := client.NewSession()
-	if err != nil {
-		return fault.New(fault.Guest, "push agent", "%w", err)
+// connectAgent has sshd connect to a Unix socket (direct-streamlocal, PROTOCOL in OpenSSH's source): the agent has been
+// started beside it, and may not listen yet. To have sshd start the agent would cost a shell and the agent's start after
+// the handshake, not beside it.
+func connectAgent(client *ssh.Client, socket string, deadline time.Time) (net.Conn, error) {
+	for {
+		conn, err := client.Dial("unix", socket)
+		if err == nil {
+			return conn, nil
+		}
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); !refused || time.Now().After(deadline) {
+			return nil, fault.New(fault.Guest, "guest-agent", "connect to %s: %w", socket, err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	defer sess.Close()
-	var said tail
-	sess.Stderr = &said
-	sess.Stdin = bytes.NewReader(bin)
-	q := shellQuote(path)
-	if err := sess.Run("cat > " + q + ".new && chmod 755 " + q + ".new && mv " + q + ".new " + q); err != nil {
-		return fault.New(fault.Guest, "push agent", "%w", err).WithEvidence("the guest's shell said", said.String())
-	}
-	return nil
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-func launch(client *ssh.Client, path string) (*Session, error) {
-	sess, err := client.NewSession()
-	if err != nil {
-		return nil, fault.New(fault.Guest, "start agent", "%w", err)
-	}
-	in, err := sess.StdinPipe()
-	if err != nil {
-		return nil, fault.New(fault.Guest, "start agent", "%w", err)
-	}
-	out, err := sess.StdoutPipe()
-	if err != nil {
-		return nil, fault.New(fault.Guest, "start agent", "%w", err)
-	}
-	s := &Session{
-		client: client, sess: sess, w: wire.NewWriter(in),
-		msgs: make(chan *wire.Message), gone: make(chan struct{}), closed: make(chan struct{}),
-	}
-	sess.Stderr = &s.said
-	if err := sess.Start("exec " + shellQuote(path) + " serve"); err != nil {
-		return nil, fault.New(fault.Guest, "start agent", "%w", err)
-	}
-	go s.read(wire.NewReader(out))
-	return s, nil
-}
-
-// greetTimeout bounds how long a started agent may be silent: under TCG it takes a second to read its own binary.
+// greetTimeout bounds how long the agent may be silent: it waits for the guest's disks, on a host that may be busy.
 const greetTimeout = 60 * time.Second
 
-func (s *Session) greet(digest string) error {
-	m, err := s.next(time.After(greetTimeout))
+func (s *Session) greet(digest string, deadline <-chan time.Time) error {
+	m, err := s.next(deadline)
 	if err != nil {
 		return err
 	}
 	switch h := m.Hello; {
 	case m.Kind != wire.KindHello:
-		return fault.New(fault.Guest, "start agent", "it spoke of %q before it said hello", m.Kind)
+		return fault.New(fault.Guest, "guest-agent", "it spoke of %q before it said hello", m.Kind)
 	case h.Protocol != wire.Protocol:
-		return fault.New(fault.Guest, "start agent",
+		return fault.New(fault.Guest, "guest-agent",
 			"it speaks protocol %d, this belljar speaks %d", h.Protocol, wire.Protocol).
 			WithRemedy("run 'make' so that belljar and its agents come from the same source")
 	case h.AgentSHA256 != digest:
-		return fault.New(fault.Guest, "start agent", "its SHA-256 is %s, this belljar's is %s", h.AgentSHA256, digest)
+		return fault.New(fault.Guest, "guest-agent", "its SHA-256 is %s, this belljar's is %s", h.AgentSHA256, digest)
 	default:
 		s.Hello = *h
 		return nil

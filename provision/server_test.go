@@ -51,8 +51,8 @@ type guest struct {
 
 	mu    sync.Mutex
 	conns []net.Conn // the server's ends
-	procs []*os.Process
 	wg    sync.WaitGroup
+	ended chan struct{} // closed when the agent that start started has ended
 }
 
 func newGuest(t *testing.T) *guest {
@@ -137,12 +137,97 @@ func (g *guest) serve(conn net.Conn) {
 	}
 	go ssh.DiscardRequests(reqs)
 	for c := range chans {
+		if c.ChannelType() == "direct-streamlocal@openssh.com" {
+			g.wg.Go(func() { g.connect(c) })
+			continue
+		}
 		ch, reqs, err := c.Accept()
 		if err != nil {
 			return
 		}
 		g.wg.Go(func() { g.session(ch, reqs) })
 	}
+}
+
+// connect connects a channel to a Unix socket, like sshd (direct-streamlocal, PROTOCOL in OpenSSH's source).
+func (g *guest) connect(c ssh.NewChannel) {
+	var p struct {
+		Socket, Reserved string
+		Number           uint32
+	}
+	ssh.Unmarshal(c.ExtraData(), &p)
+	agent, err := net.Dial("unix", p.Socket)
+	if err != nil {
+		c.Reject(ssh.ConnectionFailed, "open failed")
+		return
+	}
+	defer agent.Close()
+	ch, reqs, err := c.Accept()
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(reqs)
+	go func() {
+		io.Copy(agent, ch)
+		agent.(*net.UnixConn).CloseWrite()
+	}()
+	io.Copy(ch, agent)
+	ch.Close()
+}
+
+// start starts the agent as process 1 of a guest does.
+func (g *guest) start() {
+	g.t.Helper()
+	bin := filepath.Join(g.dir, "belljar", "agent")
+	if err := os.WriteFile(bin, agentBin, 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "serve", bin+".sock")
+	cmd.Env = g.environment()
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.ended = make(chan struct{})
+	go func() {
+		defer close(g.ended)
+		cmd.Wait()
+	}()
+	g.t.Cleanup(func() {
+		g.cut()
+		select {
+		case <-g.ended:
+		case <-time.After(10 * time.Second):
+			g.t.Error("the agent does not end with its host")
+			cmd.Process.Kill()
+			<-g.ended
+		}
+	})
+}
+
+// pretend takes the agent's place: it says something to the first that connects, and hangs up if it is to.
+func (g *guest) pretend(say []byte, hangUp bool) {
+	g.t.Helper()
+	l, err := net.Listen("unix", filepath.Join(g.dir, "belljar", "agent.sock"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { l.Close() })
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		c.Write(say)
+		if !hangUp {
+			io.Copy(io.Discard, c)
+		}
+	}()
+}
+
+func (g *guest) environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "BELLJAR_TEST_JAR=" + g.dir, "SECRET=of the host"}
 }
 
 // session runs the command that is asked for, like sshd, but in the guest's folder and without a terminal.
@@ -162,7 +247,7 @@ func (g *guest) session(ch ssh.Channel, reqs <-chan *ssh.Request) {
 			}
 		}()
 		cmd := exec.Command("/bin/sh", "-c", p.Command)
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "BELLJAR_TEST_JAR=" + g.dir, "SECRET=of the host"}
+		cmd.Env = g.environment()
 		cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -177,9 +262,6 @@ func (g *guest) session(ch ssh.Channel, reqs <-chan *ssh.Request) {
 			g.t.Error(err)
 			return
 		}
-		g.mu.Lock()
-		g.procs = append(g.procs, cmd.Process)
-		g.mu.Unlock()
 		cmd.Wait()
 		if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
@@ -202,6 +284,7 @@ func (g *guest) options() Options {
 // open opens a session that the test's end closes.
 func (g *guest) open() *Session {
 	g.t.Helper()
+	g.start()
 	s, err := Open(g.t.Context(), g.dial, g.keys, "x86_64", g.options())
 	if err != nil {
 		g.t.Fatal(err)

@@ -21,10 +21,8 @@ type Session struct {
 	Hello wire.Hello // how the agent presented itself
 
 	client *ssh.Client
-	sess   *ssh.Session
 	opts   Options
 	agent  string // its path in the guest
-	said   tail   // the agent's stderr
 
 	w *wire.Writer
 
@@ -66,28 +64,18 @@ func (s *Session) next(deadline <-chan time.Time) (*wire.Message, error) {
 	case <-s.gone:
 		return nil, s.lost()
 	case <-deadline:
-		return nil, fault.New(fault.Guest, "guest-agent", "it does not answer").
-			WithEvidence("the agent said", s.said.String())
+		return nil, fault.New(fault.Guest, "guest-agent", "it does not answer")
 	}
 }
 
-// lost is the fault of an agent that went away in the middle, with what is known of its end.
+// lost is the fault of an agent that went away in the middle. What it said last, and how it ended, stands on the guest's
+// console.
 func (s *Session) lost() error {
 	cause := s.readErr
-	ended := make(chan error, 1)
-	go func() { ended <- s.sess.Wait() }()
-	select {
-	case err := <-ended:
-		if err != nil && errors.Is(cause, io.EOF) {
-			cause = err // 'Process exited with status 2' says more than EOF
-		}
-	case <-time.After(time.Second):
-		s.sess.Close() // lets the goroutine above end
-	}
 	if errors.Is(cause, io.EOF) {
 		cause = errors.New("connection closed")
 	}
-	return fault.New(fault.Guest, "guest-agent", "lost: %w", cause).WithEvidence("the agent said", s.said.String())
+	return fault.New(fault.Guest, "guest-agent", "lost: %w", cause)
 }
 
 // cancelGrace is how long the agent has to end a cancelled request before the connection is cut.
@@ -139,8 +127,7 @@ func (s *Session) request(ctx context.Context, m *wire.Message, each func(*wire.
 			case got.Kind == wire.KindResult:
 				return got, nil
 			case got.Kind == wire.KindError:
-				return nil, fault.New(fault.Guest, "guest-agent", "%s", got.Error.Text).
-					WithEvidence("the agent said", s.said.String())
+				return nil, fault.New(fault.Guest, "guest-agent", "%s", got.Error.Text)
 			case ctx.Err() == nil:
 				s.note(got)
 				each(got)

@@ -78,6 +78,7 @@ func TestWholePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	var steps []string
+	g.start()
 	opts := g.options()
 	opts.Progress = func(text string) { steps = append(steps, text) }
 	s, err := Open(t.Context(), g.dial, g.keys, "x86_64", opts)
@@ -85,6 +86,9 @@ func TestWholePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if info, err := os.Stat(g.dir + "/belljar/agent.sock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the agent's socket: %v, %v; nobody else may connect", info, err)
+	}
 	if s.Hello.AgentSHA256 != sha(agentBin) || s.Hello.PID == 0 {
 		t.Errorf("hello = %+v", s.Hello)
 	}
@@ -338,7 +342,7 @@ func TestCloseEndsStage(t *testing.T) {
 	_, err := s.Run(t.Context(), g.stage("echo $$; exec sleep 1000"), func(line string) {
 		go s.Close()
 		t.Cleanup(func() {
-			g.wg.Wait() // the agent has ended
+			<-g.ended
 			if _, err := os.Stat("/proc/" + line); err == nil {
 				t.Errorf("process %s is alive", line)
 			}
@@ -351,7 +355,7 @@ func TestAgentLost(t *testing.T) {
 	t.Run("agent killed", func(t *testing.T) {
 		g := newGuest(t)
 		_, err := g.open().Run(t.Context(), g.stage("echo last words; sleep 0.2; kill -9 $PPID; sleep 1"), nil)
-		wantFault(t, err, fault.Guest, "stage rom", "guest-agent: lost", "signal KILL", "last words")
+		wantFault(t, err, fault.Guest, "stage rom", "guest-agent: lost", "connection closed", "last words")
 	})
 	t.Run("connection cut", func(t *testing.T) {
 		g := newGuest(t)
@@ -369,39 +373,34 @@ func TestOpenRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var esc strings.Builder
-		for _, c := range append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...) {
-			fmt.Fprintf(&esc, "\\%03o", c)
-		}
-		return fmt.Appendf(nil, "#!/bin/sh\nprintf '%s'\nexec cat >/dev/null\n", esc.String())
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 	}
 	tests := map[string]struct {
 		change func(*guest, *Options)
 		words  []string
 	}{
 		"wrong protocol": {
-			func(_ *guest, o *Options) { o.Agent = hello(wire.Hello{Protocol: 99}) },
-			[]string{"start agent", "protocol 99", fmt.Sprintf("speaks %d", wire.Protocol)},
+			func(g *guest, _ *Options) { g.pretend(hello(wire.Hello{Protocol: 99}), false) },
+			[]string{"guest-agent", "protocol 99", fmt.Sprintf("speaks %d", wire.Protocol)},
 		},
 		"another agent": {
-			func(_ *guest, o *Options) {
-				o.Agent = hello(wire.Hello{Protocol: wire.Protocol, AgentSHA256: strings.Repeat("0", 64)})
+			func(g *guest, o *Options) {
+				g.start()
+				o.Agent = []byte("of another belljar")
 			},
-			[]string{"start agent", "SHA-256 is 0000"},
+			[]string{"guest-agent", "its SHA-256 is " + sha(agentBin)},
 		},
 		"agent that dies": {
-			func(_ *guest, o *Options) { o.Agent = []byte("#!/bin/sh\necho no memory >&2; exit 7\n") },
-			[]string{"lost", "status 7", "no memory"},
+			func(g *guest, _ *Options) { g.pretend(nil, true) },
+			[]string{"lost", "connection closed"},
 		},
 		"agent that babbles": {
-			func(_ *guest, o *Options) {
-				o.Agent = []byte("#!/bin/sh\necho Welcome to Debian; exec cat >/dev/null\n")
-			},
+			func(g *guest, _ *Options) { g.pretend([]byte("Welcome to Debian"), false) },
 			[]string{"lost", `bytes "Welc"`},
 		},
-		"no folder": {
-			func(g *guest, o *Options) { o.Dir = g.dir + "/none" },
-			[]string{"push agent", "none/agent"},
+		"no agent": {
+			func(_ *guest, o *Options) { o.Greet = 300 * time.Millisecond },
+			[]string{"guest-agent", "belljar/agent.sock", "open failed"},
 		},
 		"wrong host key": {
 			func(g *guest, _ *Options) {
@@ -489,6 +488,7 @@ func TestOpenWaits(t *testing.T) {
 			}
 			return g.dial(ctx)
 		}
+		g.start()
 		s, err := Open(t.Context(), dial, g.keys, "x86_64", g.options())
 		if err != nil {
 			t.Fatal(err)
@@ -519,9 +519,10 @@ func (c *stalling) Close() error {
 	return c.Conn.Close()
 }
 
-// A guest can stand still with the push of its agent half-way: who asks it for a sign of life finds out.
+// A guest can stand still when its SSH stands: who asks it for a sign of life finds out.
 func TestGuestStandsStill(t *testing.T) {
 	g := newGuest(t)
+	g.start()
 	var c *stalling
 	dial := func(ctx context.Context) (net.Conn, error) {
 		conn, err := g.dial(ctx)
@@ -530,16 +531,16 @@ func TestGuestStandsStill(t *testing.T) {
 	}
 	lost := errors.New("no sign of life")
 	ctx, stop := context.WithCancelCause(t.Context())
-	pushing := make(chan struct{})
+	waiting := make(chan struct{})
 	opts := g.options()
 	opts.Progress = func(text string) {
-		if strings.HasPrefix(text, "pushing") {
+		if text == "waiting for the guest-agent" {
 			c.stalled.Store(true)
-			close(pushing)
+			close(waiting)
 		}
 	}
 	opts.Connected = func(ping func(context.Context) error) {
-		<-pushing
+		<-waiting
 		ctx, cancel := context.WithTimeoutCause(ctx, 200*time.Millisecond, lost)
 		defer cancel()
 		stop(ping(ctx))
