@@ -90,7 +90,7 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (vm.Guest
 	if s.Start != nil {
 		return nil, s.Start
 	}
-	console, err := os.Create(filepath.Join(dir, "console.log"))
+	console, err := os.Create(filepath.Join(dir, vm.ConsoleLog))
 	if err != nil {
 		return nil, fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
@@ -168,7 +168,7 @@ func (g *guest) play() {
 }
 
 func (g *guest) fault(kind fault.Kind, what string) error {
-	said, _ := os.ReadFile(filepath.Join(g.dir, "console.log"))
+	said, _ := os.ReadFile(filepath.Join(g.dir, vm.ConsoleLog))
 	return fault.New(kind, "run "+g.name, "%s", what).WithEvidence("console, last lines", string(said))
 }
 
@@ -253,7 +253,7 @@ func (g *guest) Progress(context.Context) (vm.Progress, error) {
 		p = g.script.Progress[min(g.taken, n-1)]
 		g.taken++
 	}
-	if said, err := os.Stat(filepath.Join(g.dir, "console.log")); err == nil {
+	if said, err := os.Stat(filepath.Join(g.dir, vm.ConsoleLog)); err == nil {
 		p.Console = said.Size()
 	}
 	return p, nil

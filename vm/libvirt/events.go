@@ -3,9 +3,7 @@ package libvirt
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
@@ -24,7 +22,7 @@ func (g *guest) listen(life <-chan libvirt.DomainEventLifecycleMsg, monitor <-ch
 		go discard(life)
 		go discard(monitor)
 	}()
-	log, err := os.OpenFile(filepath.Join(g.dir, eventsLog), os.O_WRONLY|os.O_APPEND, 0)
+	log, err := g.Append(vm.EventsLog)
 	if err == nil {
 		defer log.Close()
 	}
@@ -62,15 +60,10 @@ func discard[T any](events <-chan T) {
 }
 
 // note keeps an event, in memory and in the events log.
-func (g *guest) note(e libvirt.DomainEvent, log io.Writer) {
+func (g *guest) note(e libvirt.DomainEvent, log *os.File) {
 	ev := vm.Event{Name: e.Event, At: time.Unix(int64(e.Seconds), int64(e.Microseconds)*1000).UTC()}
 	_ = json.Unmarshal(e.Details, &ev.Data) // an event without data has no details
-	g.mu.Lock()
-	g.seen = append(g.seen, ev)
-	g.mu.Unlock()
-	if log != nil {
-		_ = json.NewEncoder(log).Encode(ev)
-	}
+	g.Hear(ev, log)
 }
 
 // explained reports whether nothing more is to be heard of why the domain stopped: where libvirt says that the guest

@@ -231,7 +231,7 @@ func TestParentKilled(t *testing.T) {
 	if err != nil || len(swept) != 1 || !strings.Contains(swept[0], "volume "+b.prefix()+"dead-run.") {
 		t.Errorf("swept %q, %v, want the dead run's volume", swept, err)
 	}
-	if mine.isGone() || foreign.isGone() || len(s.Files(t)) != 2 {
+	if mine.IsGone() || foreign.IsGone() || len(s.Files(t)) != 2 {
 		t.Errorf("a living run, or another's, was swept too: %v", s.Files(t))
 	}
 

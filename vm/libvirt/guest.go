@@ -2,12 +2,9 @@ package libvirt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -19,8 +16,8 @@ import (
 
 // guest is a running domain.
 type guest struct {
-	name    string
-	dir     string
+	*vm.Life
+	vm.Logs
 	xml     string
 	command string // for a person
 	screen  bool   // it has one
@@ -30,17 +27,13 @@ type guest struct {
 	link    *link
 	domain  libvirt.Domain
 	volumes *volumes
-	logs    sync.WaitGroup // the consoles that are still copied into files
+	copies  sync.WaitGroup // the consoles that are still copied into files
 
 	mu    sync.Mutex
 	ports map[string]*stream // those that were not dialled yet
 	open  []*stream          // all others
-	seen  []vm.Event
-	ended vm.Ended // set by Close
-	cause error    // set when the context ended the machine
 
-	lines  []*stream // all ports
-	probe  sync.Mutex
+	lines  []*stream          // all ports
 	sample vm.Progress        // the last one
 	asked  <-chan vm.Progress // where an answer is waited for; nil if none is
 
@@ -49,9 +42,6 @@ type guest struct {
 	lost    bool
 	detail  libvirt.DomainEventStoppedDetailType
 
-	gone    chan struct{} // closed when the verdict stands
-	verdict error
-	closed  sync.Once
 	cleaned sync.Once
 }
 
@@ -68,12 +58,12 @@ var (
 
 // keep copies a console into a log.
 func (g *guest) keep(s *stream, name string) error {
-	f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := g.Append(name)
 	if err != nil {
-		return fmt.Errorf("log: %w", err)
+		return err
 	}
 	g.open = append(g.open, s)
-	g.logs.Go(func() {
+	g.copies.Go(func() {
 		defer f.Close()
 		_, _ = io.Copy(f, s) // libvirtd ends the stream when QEMU closes its end: why, the events tell
 	})
@@ -83,16 +73,14 @@ func (g *guest) keep(s *stream, name string) error {
 // watch ends the guest with its context, and decides when the domain is gone.
 func (g *guest) watch(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		g.mu.Lock()
-		g.cause = context.Cause(ctx)
-		g.mu.Unlock()
+		g.Cancelled(ctx)
 		g.destroy()
 	})
 	go func() {
 		<-g.over
 		g.drain()
-		g.verdict = g.decide()
-		close(g.gone)
+		g.Decide(g.died, g.evidence)
+		g.Bury()
 		if !stop() { // nobody may call Close after this
 			g.clean()
 		}
@@ -103,7 +91,7 @@ func (g *guest) watch(ctx context.Context) {
 func (g *guest) drain() {
 	done := make(chan struct{})
 	go func() {
-		g.logs.Wait()
+		g.copies.Wait()
 		close(done)
 	}()
 	select {
@@ -128,7 +116,7 @@ func (g *guest) hangUpStreams() {
 
 // destroy kills QEMU. Where libvirtd does not answer, the broken connection is its order to do so.
 func (g *guest) destroy() {
-	if err := within(patience, func() error { return g.link.DomainDestroy(g.domain) }); err != nil && !g.isGone() &&
+	if err := within(patience, func() error { return g.link.DomainDestroy(g.domain) }); err != nil && !g.IsGone() &&
 		codeOf(err) == 0 {
 		g.link.hangUp()
 	}
@@ -140,7 +128,7 @@ func (g *guest) abort() {
 		g.destroy()
 	}
 	g.hangUpStreams()
-	g.logs.Wait()
+	g.copies.Wait()
 	g.clean()
 }
 
@@ -175,53 +163,23 @@ func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dial %s: %w", name, context.Cause(ctx))
 	}
-	if g.isGone() {
-		return nil, fault.New(fault.Guest, "dial "+name, "the machine is gone: %w", orEnded(g.verdict))
+	if g.IsGone() {
+		return nil, g.TooLate("dial " + name)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s, ok := g.ports[name]
 	if !ok {
-		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port, or it was dialled before", g.name)
+		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port, or it was dialled before", g.Name)
 	}
 	delete(g.ports, name)
 	g.open = append(g.open, s)
 	return s, nil
 }
 
-var errEnded = errors.New("it ended by itself")
-
-func orEnded(err error) error {
-	if err == nil {
-		return errEnded
-	}
-	return err
-}
-
-// Console reads the serial console from power-on.
-func (g *guest) Console() io.ReadCloser {
-	r, err := g.Log("console")
-	if err != nil {
-		return io.NopCloser(failing{err})
-	}
-	return r
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-// Log reads one of the logs from its beginning, as Console does: console, debugcon, events. What QEMU writes to stderr
-// lies in a file of libvirt's host that libvirt does not hand out, but for the error when QEMU does not start: the log
-// of that name stays empty.
-func (g *guest) Log(name string) (io.ReadCloser, error) {
-	for _, file := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
-		if file == name+".log" {
-			return vm.Follow(filepath.Join(g.dir, file), g.gone)
-		}
-	}
-	return nil, fault.New(fault.Usage, "log "+name, "no such log: want console, debugcon, stderr or events")
-}
+// Log reads one of the logs. What QEMU writes to stderr lies in a file of libvirt's host that libvirt does not hand out, but
+// for the error when QEMU does not start: the log of that name stays empty.
+func (g *guest) Log(name string) (io.ReadCloser, error) { return g.Logs.Log(name) }
 
 // OpenDisk reads the first n bytes of a writable disk, over libvirt's stream.
 func (g *guest) OpenDisk(ctx context.Context, serial string, n int64) (io.ReadCloser, error) {
@@ -231,83 +189,21 @@ func (g *guest) OpenDisk(ctx context.Context, serial string, n int64) (io.ReadCl
 // CommandLine creates the same domain in a shell, for as long as its volumes are there.
 func (g *guest) CommandLine() string { return g.command }
 
-// Events are the monitor's events so far.
-func (g *guest) Events() []vm.Event {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return append([]vm.Event(nil), g.seen...)
-}
-
-// Resets counts how often the guest has reset the machine.
-func (g *guest) Resets() int { return vm.CountResets(g.Events()) }
-
-// Wait blocks until the machine is gone.
-func (g *guest) Wait() error {
-	<-g.gone
-	return g.verdict
-}
-
 // Close asks the guest to power off (if it has a kernel that could), asks QEMU to quit, kills it; each step waits for
 // the grace period. Ended tells which of them it took. Then it deletes the machine's volumes.
 func (g *guest) Close() error {
-	g.closed.Do(func() {
-		for _, step := range []struct {
-			how vm.Ended
-			ask func() error
-			use bool
-		}{
-			{vm.EndedPowered, func() error {
-				return g.link.DomainShutdownFlags(g.domain, libvirt.DomainShutdownAcpiPowerBtn)
-			}, g.hasOS},
-			{vm.EndedQuit, func() error {
-				return g.link.DomainDestroyFlags(g.domain, libvirt.DomainDestroyGraceful)
-			}, true},
-		} {
-			if !step.use || g.isGone() {
-				continue
-			}
-			g.setEnded(step.how)
-			deadline := time.After(g.grace)
-			_ = within(g.grace, step.ask)
-			select {
-			case <-g.gone:
-			case <-deadline:
-			}
-		}
-		if !g.isGone() {
-			g.setEnded(vm.EndedKilled)
-			g.destroy()
-		}
-	})
-	<-g.gone
+	ask := func(call func() error) func() {
+		return func() { _ = within(g.grace, call) }
+	}
+	ways := []vm.Way{{How: vm.EndedQuit, Ask: ask(func() error {
+		return g.link.DomainDestroyFlags(g.domain, libvirt.DomainDestroyGraceful)
+	})}}
+	if g.hasOS {
+		ways = append([]vm.Way{{How: vm.EndedPowered, Ask: ask(func() error {
+			return g.link.DomainShutdownFlags(g.domain, libvirt.DomainShutdownAcpiPowerBtn)
+		})}}, ways...)
+	}
+	g.End(g.grace, g.destroy, ways...)
 	g.clean()
 	return nil
-}
-
-func (g *guest) isGone() bool {
-	select {
-	case <-g.gone:
-		return true
-	default:
-		return false
-	}
-}
-
-func (g *guest) setEnded(how vm.Ended) {
-	g.mu.Lock()
-	g.ended = how
-	g.mu.Unlock()
-}
-
-// Ended says how the machine ended; empty while it runs.
-func (g *guest) Ended() vm.Ended {
-	if !g.isGone() {
-		return ""
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ended == "" {
-		return vm.EndedItself
-	}
-	return g.ended
 }

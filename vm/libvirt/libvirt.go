@@ -52,14 +52,8 @@ const (
 	defaultGrace = 2 * time.Second
 )
 
-// The names of the files in a machine's folder.
-const (
-	consoleLog  = "console.log"
-	debugconLog = "debugcon.log"
-	stderrLog   = "stderr.log"
-	eventsLog   = "events.log"
-	domainFile  = "domain.xml"
-)
+// domainFile describes the domain, in a machine's folder beside its logs.
+const domainFile = "domain.xml"
 
 func (b *Backend) target() (target, error) {
 	if b.URI == "" {
@@ -115,10 +109,11 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 	if err != nil {
 		return nil, err
 	}
+	life := vm.NewLife(m.Name)
 	g := &guest{
-		name: m.Name, dir: dir, link: l, hasOS: m.Boot.Kernel != "", screen: m.Screen, grace: b.Grace,
+		Life: life, Logs: vm.Logs{Dir: dir, Until: life.Gone()}, link: l, hasOS: m.Boot.Kernel != "", screen: m.Screen, grace: b.Grace,
 		command: fmt.Sprintf("virsh -c %s create %s", quote(t.uri), quote(filepath.Join(dir, domainFile))),
-		gone:    make(chan struct{}), over: make(chan struct{}), ports: map[string]*stream{},
+		over:    make(chan struct{}), ports: map[string]*stream{},
 	}
 	if g.grace == 0 {
 		g.grace = defaultGrace
@@ -147,10 +142,8 @@ func (b *Backend) Start(ctx context.Context, m vm.Machine, dir string) (_ vm.Gue
 
 // define brings the machine's files to libvirt's host and describes the domain.
 func (g *guest) define(ctx context.Context, b *Backend, m vm.Machine) error {
-	for _, name := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
-		if err := os.WriteFile(filepath.Join(g.dir, name), nil, 0o644); err != nil {
-			return fault.New(fault.Host, "start "+m.Name, "log: %w", err)
-		}
+	if err := g.Create(); err != nil {
+		return fault.New(fault.Host, "start "+m.Name, "%w", err)
 	}
 	p, err := g.link.openPool(b.pool())
 	if err != nil {
@@ -158,7 +151,7 @@ func (g *guest) define(ctx context.Context, b *Backend, m vm.Machine) error {
 	}
 	var id [4]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
-	name := b.prefix() + b.run(g.dir) + "." + hex.EncodeToString(id[:])
+	name := b.prefix() + b.run(g.Dir) + "." + hex.EncodeToString(id[:])
 	g.volumes = &volumes{pool: p, prefix: name + ".", disks: map[string]libvirt.StorageVol{}}
 
 	place := Place{Name: name}
@@ -186,7 +179,7 @@ func (g *guest) define(ctx context.Context, b *Backend, m vm.Machine) error {
 	if g.xml, err = DomainXML(m, place); err != nil {
 		return fault.New(fault.Usage, "start "+m.Name, "%w", err)
 	}
-	if err := os.WriteFile(filepath.Join(g.dir, domainFile), []byte(g.xml), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(g.Dir, domainFile), []byte(g.xml), 0o644); err != nil {
 		return fault.New(fault.Host, "start "+m.Name, "domain: %w", err)
 	}
 	return nil
@@ -226,9 +219,9 @@ func (g *guest) begin(ctx context.Context, m vm.Machine) error {
 // openStreams takes hold of consoles and ports while the machine has not run yet: no byte is lost, and the ports are
 // 'open' from the guest's first look on.
 func (g *guest) openStreams(ctx context.Context, m vm.Machine) error {
-	logs := map[string]string{consoleChannel: consoleLog}
+	logs := map[string]string{consoleChannel: vm.ConsoleLog}
 	if m.DebugCon {
-		logs[debugconChannel] = debugconLog
+		logs[debugconChannel] = vm.DebugconLog
 	}
 	for name, file := range logs {
 		s, err := g.link.open(ctx, procDomainOpenChannel, domainArgs(g.domain).option(name).word(0))

@@ -2,11 +2,8 @@ package libvirt
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -16,14 +13,11 @@ const answerLimit = 2 * time.Second
 // Progress takes a sample from libvirtd, from QEMU's monitor through it, and from what came over the streams. How long
 // the processors waited for the host, and the state of QEMU's process, are not to be had.
 func (g *guest) Progress(ctx context.Context) (vm.Progress, error) {
-	if err := ctx.Err(); err != nil {
-		return vm.Progress{}, context.Cause(ctx)
+	done, err := g.Probe(ctx)
+	if err != nil {
+		return vm.Progress{}, err
 	}
-	if g.isGone() {
-		return vm.Progress{}, fault.New(fault.Guest, "progress of "+g.name, "the machine is gone: %w", orEnded(g.verdict))
-	}
-	g.probe.Lock()
-	defer g.probe.Unlock()
+	defer done()
 	if g.asked == nil { // nobody waits for an answer
 		answer := make(chan vm.Progress, 1)
 		go func() { answer <- g.ask() }()
@@ -41,7 +35,7 @@ func (g *guest) Progress(ctx context.Context) (vm.Progress, error) {
 		return vm.Progress{}, context.Cause(ctx)
 	}
 	g.sample.Resets = g.Resets()
-	g.sample.Console = size(filepath.Join(g.dir, consoleLog)) + size(filepath.Join(g.dir, debugconLog))
+	g.sample.Console = g.Said()
 	g.sample.Ports = 0
 	for _, s := range g.lines {
 		g.sample.Ports += s.received.Load()
@@ -80,12 +74,4 @@ func (g *guest) ask() (p vm.Progress) {
 		p.Written += d.Stats.Written
 	}
 	return p
-}
-
-func size(path string) int64 {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
 }

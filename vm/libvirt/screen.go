@@ -18,12 +18,12 @@ const screenPNG = "screen.png"
 
 // Screendump writes what the screen shows (virDomainScreenshot, over a stream) to screen.png in the machine's folder.
 func (g *guest) Screendump(ctx context.Context) (string, error) {
-	op := "picture of the screen of " + g.name
+	op := "picture of the screen of " + g.Name
 	if !g.screen {
 		return "", fault.New(fault.Usage, op, "it has none")
 	}
-	if g.isGone() {
-		return "", fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+	if g.IsGone() {
+		return "", g.TooLate(op)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -33,7 +33,7 @@ func (g *guest) Screendump(ctx context.Context) (string, error) {
 	}
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { s.Close() })()
-	path := filepath.Join(g.dir, screenPNG)
+	path := filepath.Join(g.Dir, screenPNG)
 	if err := atomicfile.WriteFunc(path, 0o644, func(w io.Writer) error { return picture(w, s) }); err != nil {
 		return "", fault.New(fault.Host, op, "%w", orCause(ctx, err))
 	}

@@ -9,13 +9,9 @@ import (
 	"github.com/belljar/belljar/vm"
 )
 
-// The names of the files in a machine's folder. QEMU runs in that folder and sees them by these relative names:
+// The names of the files in a machine's folder, beside its logs. QEMU runs in that folder and sees them by these relative names:
 // a socket's path may have no more than 107 bytes (unix(7)), and a run's folder is often longer.
 const (
-	consoleLog  = "console.log"
-	debugconLog = "debugcon.log"
-	stderrLog   = "stderr.log"
-	eventsLog   = "events.log"
 	cmdlineFile = "cmdline"
 	qmpSocket   = "qmp.sock"
 	inputSocket = "console.sock"
@@ -158,17 +154,17 @@ func (a *args) usb() {
 // consoles: the serial console always goes to a file; the debug console (docs/specs in QEMU's tree: isa-debugcon) if
 // asked.
 func (a *args) consoles(m vm.Machine, mode Mode) {
-	console := "file,id=console,path=" + consoleLog
+	console := "file,id=console,path=" + vm.ConsoleLog
 	switch {
 	case mode == ByHand:
 		console = "stdio,id=console,signal=on"
 	case m.Input:
-		console = "socket,id=console,path=" + inputSocket + server(mode) + ",logfile=" + consoleLog
+		console = "socket,id=console,path=" + inputSocket + server(mode) + ",logfile=" + vm.ConsoleLog
 	}
 	a.flag("-chardev", console)
 	a.device("isa-serial", "chardev=console", "index=0")
 	if m.DebugCon {
-		a.flag("-chardev", "file,id=debugcon,path="+debugconLog)
+		a.flag("-chardev", "file,id=debugcon,path="+vm.DebugconLog)
 		a.device("isa-debugcon", "iobase=0x402", "chardev=debugcon")
 	}
 }

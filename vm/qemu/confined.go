@@ -99,12 +99,12 @@ func (g *guest) lend() error {
 	if err := g.folder.Chmod(c.mode.Perm()&^0o077 | 0o070 | fs.ModeSticky); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(g.dir)
+	entries, err := os.ReadDir(g.Dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.Type() == fs.ModeSocket || e.Name() == consoleLog || e.Name() == debugconLog {
+		if e.Type() == fs.ModeSocket || e.Name() == vm.ConsoleLog || e.Name() == vm.DebugconLog {
 			if err := g.lendFile(e.Name()); err != nil {
 				return err
 			}
@@ -119,7 +119,7 @@ func (g *guest) lendFile(name string) error {
 	if g.confined.user == nil {
 		return nil
 	}
-	return os.Lchown(filepath.Join(g.dir, name), g.confined.user.ID, g.confined.user.ID)
+	return os.Lchown(filepath.Join(g.Dir, name), g.confined.user.ID, g.confined.user.ID)
 }
 
 // takeBack ends the loan, and gives up the user and the cgroup. QEMU is gone.
@@ -133,18 +133,18 @@ func (g *guest) takeBack() {
 		return
 	}
 	if c.mode != 0 {
-		entries, _ := os.ReadDir(g.dir) // as much as can be
+		entries, _ := os.ReadDir(g.Dir) // as much as can be
 		for _, e := range entries {
 			info, err := e.Info()
 			if err != nil {
 				continue
 			}
 			if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == c.user.ID {
-				_ = os.Lchown(filepath.Join(g.dir, e.Name()), os.Geteuid(), os.Getegid())
+				_ = os.Lchown(filepath.Join(g.Dir, e.Name()), os.Geteuid(), os.Getegid())
 			}
 		}
-		_ = os.Chown(g.dir, -1, os.Getegid())
-		_ = os.Chmod(g.dir, c.mode)
+		_ = os.Chown(g.Dir, -1, os.Getegid())
+		_ = os.Chmod(g.Dir, c.mode)
 	}
 	c.user.Release()
 }
@@ -154,10 +154,10 @@ func (g *guest) takeBack() {
 func (g *guest) verify() error {
 	s, err := confine.ReadStatus(g.process.PID)
 	if err != nil {
-		return fault.New(fault.Host, "start "+g.name, "look whether QEMU is confined: %w", err)
+		return fault.New(fault.Host, "start "+g.Name, "look whether QEMU is confined: %w", err)
 	}
 	if s.Seccomp != 2 || !s.NoNewPrivs {
-		return fault.New(fault.Host, "start "+g.name, "QEMU's sandbox is not in force (seccomp mode %d)", s.Seccomp).
+		return fault.New(fault.Host, "start "+g.Name, "QEMU's sandbox is not in force (seccomp mode %d)", s.Seccomp).
 			WithRemedy("install a QEMU that was built with seccomp, on a kernel with CONFIG_SECCOMP_FILTER")
 	}
 	g.confined.measures = g.confined.tell(s, g.process.Confined)
@@ -171,10 +171,10 @@ func (g *guest) noteConfinement() error {
 		Plan     confine.Plan `json:"plan"`
 	}{g.confined.measures, g.confined.plan}, "", "  ")
 	if err == nil {
-		err = os.WriteFile(filepath.Join(g.dir, confinementFile), append(text, '\n'), 0o644)
+		err = os.WriteFile(filepath.Join(g.Dir, confinementFile), append(text, '\n'), 0o644)
 	}
 	if err != nil {
-		return fault.New(fault.Host, "start "+g.name, "note the confinement: %w", err)
+		return fault.New(fault.Host, "start "+g.Name, "note the confinement: %w", err)
 	}
 	return nil
 }

@@ -215,7 +215,7 @@ func TestConfinedQEMU(t *testing.T) {
 	needVM(t)
 	before := owners(t, "/dev/null", "/dev/urandom")
 	g, folders, others := jailed(t)
-	until(t, "the ROM's line", patience, func() bool { return strings.Contains(g.tail(consoleLog), "inside") })
+	until(t, "the ROM's line", patience, func() bool { return strings.Contains(g.Tail(vm.ConsoleLog, vm.TailLines), "inside") })
 
 	s, err := confine.ReadStatus(g.PID())
 	if err != nil {
@@ -310,7 +310,7 @@ func descriptors(t *testing.T, g *guest) {
 		if err != nil || !filepath.IsAbs(path) { // socket:[…], anon_inode:[…]
 			continue
 		}
-		known := strings.HasPrefix(path, g.dir+"/") || strings.HasPrefix(path, "/memfd:") ||
+		known := strings.HasPrefix(path, g.Dir+"/") || strings.HasPrefix(path, "/memfd:") ||
 			path == "/dev/null" || path == "/dev/urandom"
 		for _, d := range g.machine.Disks {
 			known = known || path == d.Path

@@ -2,8 +2,6 @@ package qemu
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,9 +19,9 @@ import (
 
 // guest is a running QEMU.
 type guest struct {
-	name    string
+	*vm.Life
+	vm.Logs
 	machine vm.Machine
-	dir     string
 	folder  *os.File    // the machine's folder: sockets are bound beneath its descriptor, where any path is short enough
 	command string      // for a person
 	screen  bool        // a display to take pictures of
@@ -39,20 +37,12 @@ type guest struct {
 	input   *input   // of the serial console; nil: it takes none
 	tpm     *tpm.TPM // nil: it has none
 
-	mu     sync.Mutex
-	seen   []vm.Event
-	ended  vm.Ended // set by Close
-	cause  error    // set when the context ended the machine
-	closed sync.Once
-	heard  chan struct{} // closed when the last event is in
+	mu    sync.Mutex
+	heard chan struct{} // closed when the last event is in
 
-	probe  sync.Mutex  // held by Progress
 	sample vm.Progress // the last one
 	vcpus  []int       // thread ids of its processors; nil until QEMU has told them
 	times  []times     // theirs, at that sample
-
-	gone    chan struct{} // closed when QEMU is reaped and the verdict stands
-	verdict error
 }
 
 var (
@@ -87,8 +77,8 @@ func (g *guest) connect(ctx context.Context, state io.Reader) error {
 			return g.notStarted(ctx, net.ErrClosed) // as a rule because QEMU is gone
 		}
 		conn = c
-	case <-g.gone:
-		return g.verdict
+	case <-g.Gone():
+		return g.Wait()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -124,32 +114,26 @@ func (g *guest) notStarted(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	select {
-	case <-g.gone:
+	case <-g.Gone():
 		return g.died(g.process.Wait())
 	case <-time.After(5 * time.Second): // a broken monitor is nearly always a dying QEMU: let it say why
-		return g.evidence(fault.New(fault.Host, "start "+g.name, "monitor: %w", err))
+		return g.evidence(fault.New(fault.Host, "start "+g.Name, "monitor: %w", err))
 	}
 }
 
 // listen keeps each event, in memory and in the events log.
 func (g *guest) listen(heard chan struct{}) {
 	defer close(heard)
-	log, err := os.OpenFile(filepath.Join(g.dir, eventsLog), os.O_WRONLY|os.O_APPEND, 0)
-	if err == nil {
+	log, err := g.Append(vm.EventsLog)
+	if err == nil { // without it the events are in memory all the same
 		defer log.Close()
 	}
 	for e := range g.monitor.events {
-		ev := vm.Event{
+		g.Hear(vm.Event{
 			Name: e.Event,
 			At:   time.Unix(e.Timestamp.Seconds, e.Timestamp.Microseconds*1000).UTC(),
 			Data: e.Data,
-		}
-		g.mu.Lock()
-		g.seen = append(g.seen, ev)
-		g.mu.Unlock()
-		if log != nil {
-			_ = json.NewEncoder(log).Encode(ev)
-		}
+		}, log)
 	}
 }
 
@@ -165,7 +149,7 @@ func (g *guest) reap() {
 		case <-time.After(5 * time.Second):
 		}
 	}
-	g.verdict = g.decide(exit)
+	g.Decide(func() error { return g.died(exit) }, g.evidence)
 	g.monitor.hangUp()
 	for _, p := range g.ports {
 		p.close()
@@ -173,16 +157,16 @@ func (g *guest) reap() {
 	g.input.close()
 	g.folder.Close()
 	g.sweep()
-	close(g.gone)
+	g.Bury()
 }
 
 // sweep removes the sockets, and makes the folder what it was.
 func (g *guest) sweep() {
 	for _, name := range []string{qmpSocket, inputSocket, tpmSocket, vncSocket} {
-		_ = os.Remove(filepath.Join(g.dir, name))
+		_ = os.Remove(filepath.Join(g.Dir, name))
 	}
 	for i := range len(g.ports) {
-		_ = os.Remove(filepath.Join(g.dir, portSocket(i)))
+		_ = os.Remove(filepath.Join(g.Dir, portSocket(i)))
 	}
 	g.takeBack()
 }
@@ -191,7 +175,7 @@ func (g *guest) sweep() {
 func (g *guest) abort() {
 	if g.process != nil {
 		g.process.Kill()
-		<-g.gone
+		<-g.Gone()
 		return
 	}
 	if g.monitor != nil {
@@ -208,21 +192,11 @@ func (g *guest) abort() {
 	g.sweep()
 }
 
-// cancelled kills the machine when its context ends.
-func (g *guest) cancelled(ctx context.Context) func() {
-	return func() {
-		g.mu.Lock()
-		g.cause = context.Cause(ctx)
-		g.mu.Unlock()
-		g.process.Kill()
-	}
-}
-
 // Dial opens the host's end of a port. QEMU holds the other end from power-on; each port can be dialled once.
 func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
 	p, ok := g.ports[name]
 	if !ok {
-		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port", g.name)
+		return nil, fault.New(fault.Usage, "dial "+name, "machine %s has no such port", g.Name)
 	}
 	select {
 	case c, ok := <-p.conn:
@@ -230,43 +204,11 @@ func (g *guest) Dial(ctx context.Context, name string) (net.Conn, error) {
 			return nil, fault.New(fault.Usage, "dial "+name, "dialled before, or the machine is gone")
 		}
 		return counted{c, &p.received}, nil
-	case <-g.gone:
-		return nil, fault.New(fault.Guest, "dial "+name, "the machine is gone: %w", orEnded(g.verdict))
+	case <-g.Gone():
+		return nil, g.TooLate("dial " + name)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("dial %s: %w", name, context.Cause(ctx))
 	}
-}
-
-var errEnded = errors.New("it ended by itself")
-
-func orEnded(err error) error {
-	if err == nil {
-		return errEnded
-	}
-	return err
-}
-
-// Console reads the serial console from power-on.
-func (g *guest) Console() io.ReadCloser {
-	r, err := g.Log("console")
-	if err != nil {
-		return io.NopCloser(failing{err})
-	}
-	return r
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-// Log reads one of the logs from its beginning, as Console does: console, debugcon, stderr, events.
-func (g *guest) Log(name string) (io.ReadCloser, error) {
-	for _, file := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
-		if file == name+".log" {
-			return vm.Follow(filepath.Join(g.dir, file), g.gone)
-		}
-	}
-	return nil, fault.New(fault.Usage, "log "+name, "no such log: want console, debugcon, stderr or events")
 }
 
 // CommandLine starts the same machine in a shell, with the console on the terminal.
@@ -280,79 +222,17 @@ func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadClos
 // PID is QEMU's process id.
 func (g *guest) PID() int { return g.process.PID }
 
-// Events are the monitor's events so far.
-func (g *guest) Events() []vm.Event {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return append([]vm.Event(nil), g.seen...)
-}
-
-// Resets counts how often the guest has reset the machine.
-func (g *guest) Resets() int { return vm.CountResets(g.Events()) }
-
-// Wait blocks until the machine is gone.
-func (g *guest) Wait() error {
-	<-g.gone
-	return g.verdict
-}
-
 // Close asks the guest to power off (if it has a kernel that could), asks QEMU to quit, kills it; each step waits
 // for the grace period. Ended tells which of them it took.
 func (g *guest) Close() error {
-	g.closed.Do(func() {
-		defer g.closeTPM()
-		for _, step := range []struct {
-			how vm.Ended
-			ask string
-			use bool
-		}{
-			{vm.EndedPowered, "system_powerdown", g.hasOS && !g.stopped.Load()},
-			{vm.EndedQuit, "quit", true},
-		} {
-			if !step.use || g.isGone() {
-				continue
-			}
-			g.setEnded(step.how)
-			deadline := time.After(g.grace)
-			_ = g.monitor.do(g.grace, step.ask)
-			select {
-			case <-g.gone:
-			case <-deadline:
-			}
-		}
-		if !g.isGone() {
-			g.setEnded(vm.EndedKilled)
-			g.process.Kill()
-		}
-	})
-	<-g.gone
+	ask := func(command string) func() {
+		return func() { _ = g.monitor.do(g.grace, command) }
+	}
+	ways := []vm.Way{{How: vm.EndedQuit, Ask: ask("quit")}}
+	if g.hasOS && !g.stopped.Load() {
+		ways = append([]vm.Way{{How: vm.EndedPowered, Ask: ask("system_powerdown")}}, ways...)
+	}
+	g.End(g.grace, g.process.Kill, ways...)
+	g.closeTPM()
 	return nil
-}
-
-func (g *guest) isGone() bool {
-	select {
-	case <-g.gone:
-		return true
-	default:
-		return false
-	}
-}
-
-func (g *guest) setEnded(how vm.Ended) {
-	g.mu.Lock()
-	g.ended = how
-	g.mu.Unlock()
-}
-
-// Ended says how the machine ended; empty while it runs.
-func (g *guest) Ended() vm.Ended {
-	if !g.isGone() {
-		return ""
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ended == "" {
-		return vm.EndedItself
-	}
-	return g.ended
 }

@@ -238,6 +238,22 @@ func TestParentKilled(t *testing.T) {
 	}
 }
 
+// heard is a guest of which that was heard, and no more.
+func heard(t *testing.T, events ...vm.Event) *guest {
+	g := &guest{Life: vm.NewLife("x"), Logs: vm.Logs{Dir: t.TempDir()}, command: "by hand"}
+	for _, e := range events {
+		g.Hear(e, nil)
+	}
+	return g
+}
+
+// decide is what Wait answers when QEMU has ended so.
+func (g *guest) decide(exit supervise.Exit) error {
+	g.Decide(func() error { return g.died(exit) }, g.evidence)
+	g.Bury()
+	return g.Wait()
+}
+
 // What the events say is vm.Judge's to tell; what is left is QEMU's own end.
 func TestDecide(t *testing.T) {
 	shutdown := []vm.Event{{Name: "SHUTDOWN", Data: map[string]any{"reason": "host-signal", "guest": false}}}
@@ -254,25 +270,14 @@ func TestDecide(t *testing.T) {
 		{"exit code 0 without an event", nil, supervise.Exit{}, "exit code 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := &guest{name: "x", dir: t.TempDir(), seen: c.events}
+			g := heard(t, c.events...)
 			if err := g.decide(c.exit); fault.KindOf(err) != fault.Host || !strings.Contains(err.Error(), c.word) {
 				t.Errorf("%v (%s), want a host fault with %q", err, fault.KindOf(err), c.word)
 			}
 		})
 	}
-	g := &guest{name: "x", dir: t.TempDir(), seen: []vm.Event{{Name: "GUEST_PANICKED"}}, command: "by hand"}
+	g := heard(t, vm.Event{Name: "GUEST_PANICKED"})
 	if e, ok := errors.AsType[*fault.Error](g.decide(supervise.Exit{})); !ok || e.Kind != fault.Guest || len(e.Evidence) == 0 {
 		t.Errorf("a panic: %+v, want a guest fault with evidence", e)
-	}
-}
-
-// Evidence goes to a terminal: what a guest writes must not move its cursor.
-func TestEvidenceIsPrintable(t *testing.T) {
-	g := &guest{name: "x", dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(g.dir, consoleLog), []byte("a\r\n\x1b[2Jb\xff\x00c\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := g.tail(consoleLog), "a\nbc\n"; got != want {
-		t.Errorf("tail %q, want %q", got, want)
 	}
 }

@@ -50,7 +50,7 @@ const typeLimit = 30 * time.Second
 
 // Type sends bytes to the first serial port.
 func (g *guest) Type(ctx context.Context, text []byte) error {
-	op := "type on the console of " + g.name
+	op := "type on the console of " + g.Name
 	if g.input == nil {
 		return fault.New(fault.Usage, op, "its serial console takes no input")
 	}
@@ -69,15 +69,15 @@ func (g *guest) Type(ctx context.Context, text []byte) error {
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case g.isGone():
+		case g.IsGone():
 		default:
 			return fault.New(fault.Guest, op, "%w", err)
 		}
-	case <-g.gone:
+	case <-g.Gone():
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+	return g.TooLate(op)
 }
 
 // Press presses keys one after another (QMP send-key). Between two keys stands the time that QEMU holds one down, 100 ms.
@@ -105,12 +105,12 @@ func (g *guest) Press(ctx context.Context, keys ...string) error {
 
 // DialScreen connects to QEMU's VNC server, which listens in the machine's folder: QEMU itself has no network.
 func (g *guest) DialScreen(ctx context.Context) (net.Conn, error) {
-	op := "screen of " + g.name
+	op := "screen of " + g.Name
 	if !g.machine.VNC {
 		return nil, fault.New(fault.Usage, op, "the machine serves none")
 	}
-	if g.isGone() {
-		return nil, fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+	if g.IsGone() {
+		return nil, g.TooLate(op)
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.socket(vncSocket))
 	if err != nil {

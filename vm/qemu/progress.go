@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
 )
 
@@ -21,20 +19,17 @@ const answerLimit = 2 * time.Second
 
 // Progress takes a sample from the monitor, the logs and /proc.
 func (g *guest) Progress(ctx context.Context) (vm.Progress, error) {
-	if err := ctx.Err(); err != nil {
-		return vm.Progress{}, context.Cause(ctx)
+	done, err := g.Probe(ctx)
+	if err != nil {
+		return vm.Progress{}, err
 	}
-	if g.isGone() {
-		return vm.Progress{}, fault.New(fault.Guest, "progress of "+g.name, "the machine is gone: %w", orEnded(g.verdict))
-	}
-	g.probe.Lock()
-	defer g.probe.Unlock()
+	defer done()
 	p := &g.sample // what the monitor does not answer stays as it was: the counters only grow
 	p.PID, p.Resets, p.Mute = g.process.PID, g.Resets(), false
 	if err := g.askMonitor(p); err != nil {
 		p.Mute = true
 	}
-	p.Console = size(filepath.Join(g.dir, consoleLog)) + size(filepath.Join(g.dir, debugconLog))
+	p.Console = g.Said()
 	p.Ports = 0
 	for _, port := range g.ports {
 		p.Ports += port.received.Load()
@@ -81,14 +76,6 @@ func (g *guest) askMonitor(p *vm.Progress) error {
 		p.Written += d.Stats.Written
 	}
 	return nil
-}
-
-func size(path string) int64 {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
 }
 
 // stands is the state of a process (proc_pid_stat(5)), but 'D' as soon as any of its threads waits for the host's disk.

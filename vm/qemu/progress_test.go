@@ -122,7 +122,7 @@ func TestScreendump(t *testing.T) {
 }
 
 func TestScreendumpWithoutScreen(t *testing.T) {
-	if _, err := (&guest{name: "x"}).Screendump(t.Context()); fault.KindOf(err) != fault.Usage {
+	if _, err := (&guest{Life: vm.NewLife("x")}).Screendump(t.Context()); fault.KindOf(err) != fault.Usage {
 		t.Errorf("%v, want a usage fault", err)
 	}
 }

@@ -81,15 +81,15 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 	if err != nil {
 		return nil, fault.New(fault.Usage, "start "+m.Name, "%w", err)
 	}
+	life := vm.NewLife(m.Name)
 	g := &guest{
-		name:    m.Name,
+		Life:    life,
+		Logs:    vm.Logs{Dir: dir, Until: life.Gone()},
 		machine: m,
-		dir:     dir,
 		command: fmt.Sprintf("cd %s && %s", Quote([]string{dir}), Quote(append([]string{binary}, byHand...))),
 		screen:  m.Screen,
 		hasOS:   m.Boot.Kernel != "",
 		grace:   b.Grace,
-		gone:    make(chan struct{}),
 		ports:   map[string]*port{},
 	}
 	if g.grace == 0 {
@@ -124,7 +124,10 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 	if err := g.connect(ctx, state); err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, g.cancelled(ctx))
+	context.AfterFunc(ctx, func() {
+		g.Cancelled(ctx)
+		g.process.Kill()
+	})
 	if g.tpm != nil {
 		go g.guardTPM()
 	}
@@ -155,16 +158,14 @@ func absolute(m vm.Machine) (vm.Machine, error) {
 // file.
 func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv []string) error {
 	var err error
-	if g.folder, err = os.Open(g.dir); err != nil {
+	if g.folder, err = os.Open(g.Dir); err != nil {
 		return fmt.Errorf("machine folder: %w", err)
 	}
-	for _, name := range []string{consoleLog, debugconLog, stderrLog, eventsLog} {
-		if err := os.WriteFile(filepath.Join(g.dir, name), nil, 0o644); err != nil {
-			return fmt.Errorf("log: %w", err)
-		}
+	if err := g.Create(); err != nil {
+		return err
 	}
 	text := "# as Belljar ran it:\n" + Quote(append([]string{binary}, argv...)) + "\n# by hand:\n" + g.command + "\n"
-	if err := os.WriteFile(filepath.Join(g.dir, cmdlineFile), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(g.Dir, cmdlineFile), []byte(text), 0o644); err != nil {
 		return fmt.Errorf("command line: %w", err)
 	}
 	for i, name := range m.Ports {
@@ -180,7 +181,7 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 		}
 	}
 	if m.TPM != "" {
-		if g.tpm, err = tpm.Start(ctx, m.TPM, g.dir, g.socket(tpmSocket)); err != nil {
+		if g.tpm, err = tpm.Start(ctx, m.TPM, g.Dir, g.socket(tpmSocket)); err != nil {
 			return err
 		}
 	}
@@ -189,27 +190,27 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 
 // run starts QEMU under its supervisor.
 func (g *guest) run(ctx context.Context, binary string, argv []string) error {
-	stderr, err := os.OpenFile(filepath.Join(g.dir, stderrLog), os.O_WRONLY|os.O_APPEND, 0)
+	stderr, err := g.Append(vm.StderrLog)
 	if err != nil {
-		return fault.New(fault.Host, "start "+g.name, "log: %w", err)
+		return fault.New(fault.Host, "start "+g.Name, "%w", err)
 	}
 	defer stderr.Close()
 	// Listen first: QEMU connects as soon as it runs.
 	g.monitor, err = listenMonitor(ctx, g.socket(qmpSocket))
 	if err != nil {
-		return fault.New(fault.Host, "start "+g.name, "monitor socket: %w", err)
+		return fault.New(fault.Host, "start "+g.Name, "monitor socket: %w", err)
 	}
 	if err := g.noteConfinement(); err != nil {
 		return err
 	}
 	if err := g.lend(); err != nil {
-		return fault.New(fault.Host, "start "+g.name, "hand the machine's folder to QEMU's user: %w", err)
+		return fault.New(fault.Host, "start "+g.Name, "hand the machine's folder to QEMU's user: %w", err)
 	}
 	g.process, err = supervise.Start(supervise.Command{
-		Path: binary, Args: argv, Dir: g.dir, Env: environment(), Stdout: stderr, Stderr: stderr, Confine: &g.confined.plan,
+		Path: binary, Args: argv, Dir: g.Dir, Env: environment(), Stdout: stderr, Stderr: stderr, Confine: &g.confined.plan,
 	})
 	if err != nil {
-		return fault.New(fault.Host, "start "+g.name, "%w", err)
+		return fault.New(fault.Host, "start "+g.Name, "%w", err)
 	}
 	go g.reap()
 	return nil

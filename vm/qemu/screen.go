@@ -24,18 +24,18 @@ const (
 
 // Screendump writes what the screen shows (QMP screendump, qapi/ui.json) to screen.png in the machine's folder.
 func (g *guest) Screendump(ctx context.Context) (string, error) {
-	op := "picture of the screen of " + g.name
+	op := "picture of the screen of " + g.Name
 	if !g.screen {
 		return "", fault.New(fault.Usage, op, "it has none")
 	}
-	if g.isGone() {
-		return "", fault.New(fault.Guest, op, "the machine is gone: %w", orEnded(g.verdict))
+	if g.IsGone() {
+		return "", g.TooLate(op)
 	}
 	limit := 10 * time.Second
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
 	}
-	ppm := filepath.Join(g.dir, screenPPM)
+	ppm := filepath.Join(g.Dir, screenPPM)
 	err := g.monitor.ask(limit, "screendump", map[string]string{"filename": screenPPM}, nil)
 	if err != nil {
 		return "", fault.New(fault.Host, op, "%w", errors.Join(err, ctx.Err()))
@@ -46,7 +46,7 @@ func (g *guest) Screendump(ctx context.Context) (string, error) {
 		return "", fault.New(fault.Host, op, "%w", err)
 	}
 	defer in.Close()
-	path := filepath.Join(g.dir, screenPNG)
+	path := filepath.Join(g.Dir, screenPNG)
 	if err := atomicfile.WriteFunc(path, 0o644, func(w io.Writer) error { return screen.PNG(w, in) }); err != nil {
 		return "", fault.New(fault.Host, op, "%w", err)
 	}

@@ -45,7 +45,7 @@ func (g *guest) Save(ctx context.Context, w io.Writer) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fault.New(fault.Host, "save "+g.name, "%w", err)
+		return fault.New(fault.Host, "save "+g.Name, "%w", err)
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (g *guest) migrated(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-g.gone:
+		case <-g.Gone():
 			return errors.New("QEMU ended meanwhile")
 		case <-time.After(statePoll):
 		}

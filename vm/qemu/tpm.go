@@ -11,27 +11,23 @@ import (
 // into nothing, and neither is the firmware's fault.
 func (g *guest) guardTPM() {
 	select {
-	case <-g.gone:
+	case <-g.Gone():
 	case <-g.tpm.Done():
-		g.mu.Lock()
-		if g.cause == nil && g.ended == "" {
-			g.cause = g.tpm.Fault()
-		}
-		g.mu.Unlock()
+		g.Blame(g.tpm.Fault())
 		g.process.Kill()
 	}
 }
 
 // closeTPM ends the TPM once the machine is gone, and no sooner: QEMU speaks to it to the end.
 func (g *guest) closeTPM() {
-	<-g.gone
+	<-g.Gone()
 	g.tpm.Close()
 }
 
 // PCRs reads the TPM's registers, between two commands of the machine's own.
 func (g *guest) PCRs(ctx context.Context, bank string) (map[int][]byte, error) {
 	if g.tpm == nil {
-		return nil, fault.New(fault.Usage, "read PCRs of "+g.name, "the machine has no TPM")
+		return nil, fault.New(fault.Usage, "read PCRs of "+g.Name, "the machine has no TPM")
 	}
 	return g.tpm.PCRs(ctx, bank)
 }

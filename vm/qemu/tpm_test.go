@@ -71,7 +71,7 @@ func TestTPM(t *testing.T) {
 			}
 			// QEMU ends the TPM when it ends, and then its PCRs would be lost.
 			_ = g.(*guest).monitor.do(commandLimit, "quit")
-			<-g.(*guest).gone
+			<-g.(*guest).Gone()
 			if after, err := g.(vm.Measured).PCRs(t.Context(), bank); err != nil || !bytes.Equal(after[7], values[7]) {
 				t.Errorf("after the machine's end: PCR 7 is %x, %v", after[7], err)
 			}

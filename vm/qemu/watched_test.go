@@ -51,7 +51,7 @@ func TestWatched(t *testing.T) {
 			if fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("%v (%s), want a %s with %q\n%s", err, fault.KindOf(err), c.kind, c.want, guard.Samples())
 			}
-			told := guard.Explain(fault.New(c.kind, "test", "%w", err), g.dir)
+			told := guard.Explain(fault.New(c.kind, "test", "%w", err), g.Dir)
 			titles := ""
 			for _, ev := range told.Evidence {
 				titles += ev.Title + "; "

@@ -389,7 +389,7 @@ func (s Suite) echo(t *testing.T) {
 	go func() { _, _ = io.WriteString(c, want) }()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
-		said, _ := os.ReadFile(filepath.Join(dir, "console.log"))
+		said, _ := os.ReadFile(filepath.Join(dir, vm.ConsoleLog))
 		t.Errorf("echo: %v, %d of %d bytes came, the console said:\n%s", err, n, len(want), said)
 	}
 	if _, err := g.Dial(ctx, "echo"); err == nil {

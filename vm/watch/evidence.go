@@ -2,14 +2,12 @@ package watch
 
 import (
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/vm"
-	"github.com/belljar/belljar/vm/console"
 )
 
 // The titles of the evidence that every failure of a machine carries, as far as there is any. What a backend's own fault
@@ -25,12 +23,8 @@ const (
 	asRunTitle    = "as Belljar ran it"
 )
 
-// How much of each log is evidence.
-const (
-	consoleLines = 20
-	stderrLines  = 20
-	eventLines   = 8
-)
+// eventLines is how much of the events log is evidence.
+const eventLines = 8
 
 // Explain adds to a failure what can be known of the machine: the ends of its logs in its folder dir, its last samples, a
 // picture of its screen if it has one, and its command lines. The machine may be gone already.
@@ -46,10 +40,11 @@ func (g *Guard) Explain(e *fault.Error, dir string) *fault.Error {
 			e = e.WithEvidence(title, text)
 		}
 	}
-	add(consoleTitle, tail(filepath.Join(dir, "console.log"), consoleLines))
-	add(debugTitle, tail(filepath.Join(dir, "debugcon.log"), consoleLines))
-	add(stderrTitle, tail(filepath.Join(dir, "stderr.log"), stderrLines))
-	add(eventsTitle, tail(filepath.Join(dir, "events.log"), eventLines))
+	logs := vm.Logs{Dir: dir}
+	add(consoleTitle, logs.Tail(vm.ConsoleLog, vm.TailLines))
+	add(debugTitle, logs.Tail(vm.DebugconLog, vm.TailLines))
+	add(stderrTitle, logs.Tail(vm.StderrLog, vm.TailLines))
+	add(eventsTitle, logs.Tail(vm.EventsLog, eventLines))
 	add(progressTitle, g.Samples())
 	if !g.mute() { // one that does not answer would only be waited for
 		add(screenTitle, Screen(g.guest))
@@ -82,21 +77,6 @@ func Screen(g vm.Guest) string {
 		return "" // evidence: what there is will do
 	}
 	return path
-}
-
-// tail is the last n lines of a log, without control characters; empty if there is no such file.
-func tail(path string, n int) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > 64<<10 {
-		_, _ = f.Seek(-64<<10, io.SeekEnd) // a shorter tail is no reason to show none
-	}
-	t := console.NewTail(n)
-	_ = console.Lines(context.Background(), f, t.Add)
-	return t.String()
 }
 
 func exists(path string) bool {
