@@ -144,7 +144,7 @@ func (h *house) bundle(ctx context.Context, g *specs.Guest, lg *specs.LockedGues
 	if err != nil {
 		return nil, err
 	}
-	config.Agent = initramfs.Bytes("", 0, agent)
+	config.Agent, config.Lean = initramfs.Bytes("", 0, agent), true
 	b.Kernel, b.Release = k.Boot, k.Release
 	if b.Initramfs, err = h.putStream(ctx, func(w io.Writer) error { return initramfs.Build(w, config) }); err != nil {
 		return nil, err

@@ -74,6 +74,11 @@ func boot() error {
 	if o.verity != "" {
 		said += " (dm-verity)"
 	}
+	for _, step := range []func(root string) error{addAccounts, makeRunFolders} {
+		if err := step("/root"); err != nil {
+			return err
+		}
+	}
 	say(said + ", inputs " + or(found.inputs, "none") + ", scratch " + or(found.scratch, "tmpfs") +
 		", outputs " + or(found.outputs, "none"))
 	if err := nameHost(); err != nil {

@@ -168,3 +168,34 @@ func TestCopyAndEmpty(t *testing.T) {
 		t.Errorf("left: %q", left)
 	}
 }
+
+func TestAddAccounts(t *testing.T) {
+	const shipped = "root:x:0:0:root:/root:/bin/bash\nmybuild:x:5:5::/:/bin/sh\n"
+	for _, c := range []struct {
+		name   string
+		files  map[string]string
+		passwd string
+		group  string
+	}{
+		{"nothing configured", map[string]string{"etc/passwd": shipped, "etc/group": "root:x:0:\n"},
+			shipped + accounts[0].line + "\n" + accounts[1].line + "\n", "root:x:0:\n" + accounts[2].line + "\n"},
+		{"no file at all", map[string]string{"etc/": ""}, accounts[0].line + "\n" + accounts[1].line + "\n", accounts[2].line + "\n"},
+		{"all there", map[string]string{"etc/passwd": "build:x:1:1::/:\nsshd:x:2:2::/:\n", "etc/group": "build:x:1:\n"},
+			"build:x:1:1::/:\nsshd:x:2:2::/:\n", "build:x:1:\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := lay(t, c.files)
+			if err := addAccounts(root); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range map[string]string{"/etc/passwd": c.passwd, "/etc/group": c.group} {
+				if b, err := os.ReadFile(root + name); err != nil || string(b) != want {
+					t.Errorf("%s is %q, %v; want %q", name, b, err, want)
+				}
+			}
+		})
+	}
+	if err := addAccounts(lay(t, nil)); err == nil {
+		t.Error("accounts in a root without /etc")
+	}
+}

@@ -37,6 +37,7 @@ type Config struct {
 	Busybox File      // the static busybox binary, whose shell runs process 1
 	Agent   File      // the guest-agent, which comes to lie in /belljar; not in what boots by itself
 	Modules []File    // kernel modules (.ko, not compressed), in the order in which they must be loaded
+	Lean    bool      // the modules without their signatures and their types for BPF: quicker, but not for Secure Boot
 	Drivers []File    // more modules, loaded after them, of which any may find nothing to do: for what boots by itself
 	Clock   time.Time // mtime of every file
 }
@@ -51,6 +52,12 @@ func Build(w io.Writer, c Config) error {
 	if c.Agent.Open != nil {
 		c.Agent.Name, c.Agent.Mode = "agent", 0o755
 		files = append(files, c.Agent)
+	}
+	if c.Lean {
+		var err error
+		if c.Modules, err = leanFiles(c.Modules); err != nil {
+			return err
+		}
 	}
 	late := lateFrom(c.Modules)
 	files = append(files, modules("modules/order", c.Modules[:late])...)

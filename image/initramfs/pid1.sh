@@ -11,14 +11,6 @@ off() { trap '' TERM; say "powering off"; $B sync; $B poweroff -f; $B sleep 60; 
 fatal() { say "FATAL $*"; off; }
 trap off TERM USR2
 
-# In the first layer nothing is configured, and sshd refuses to work without its user. These lines go to the upper
-# layer; configuring the image takes them out again before openssh-server's own postinst adds the user.
-there=" $($B grep -oE '^(sshd|build):' /etc/passwd /etc/group) "
-case $there in *passwd:sshd:*) ;; *) echo 'sshd:*:100:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd ;; esac
-case $there in *passwd:build:*) ;; *) echo 'build:*:1000:1000::/build/home:/bin/sh' >>/etc/passwd ;; esac
-case $there in *group:build:*) ;; *) echo 'build:*:1000:' >>/etc/group ;; esac
-$B mkdir -p -m 755 /run/sshd /run/lock
-
 # The disks of this run alone. The agent waits for /belljar/ready before it says that it is there.
 disks() { # INPUTS SCRATCH
 	if [ -n "$1" ]; then
@@ -108,15 +100,14 @@ if [ -e /belljar/park ]; then
 	/belljar/agent wake "$wake" || fatal "the agent could not be woken"
 fi
 
+read -r up _ </proc/uptime
+say "sshd on ${port##*/} after $up s"
+sshd &
+pid=$!
 # Beside sshd's start: none waits for another.
 agent &
 disks "$2" "$3" &
-
-read -r up _ </proc/uptime
-say "sshd on ${port##*/} after $up s"
 while :; do
-	sshd &
-	pid=$!
 	while $B kill -0 $pid 2>/dev/null; do
 		[ -e /belljar/poweroff ] && off
 		$B sleep 1 &
@@ -127,4 +118,6 @@ while :; do
 	[ -e /belljar/poweroff ] && off
 	say "sshd ended with $code"
 	$B sleep 1
+	sshd &
+	pid=$!
 done

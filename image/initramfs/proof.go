@@ -9,10 +9,13 @@ import (
 	"time"
 )
 
+// buildRecipe is the version of what Build makes: it grows whenever the same Config would come to another archive.
+const buildRecipe = "2"
+
 // Recipe identifies what Build puts into an initramfs beside its Config: it goes into cache keys, and changes when
 // the script does.
 func Recipe() string {
-	sum := sha256.Sum256([]byte(pid1Script + "\x00" + Ciphers + "\x00" + strings.Join(Wanted, " ")))
+	sum := sha256.Sum256([]byte(buildRecipe + "\x00" + pid1Script + "\x00" + Ciphers + "\x00" + strings.Join(Wanted, " ")))
 	return hex.EncodeToString(sum[:])
 }
 
