@@ -27,7 +27,7 @@ func main() {
 	}
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == "serve":
-		if err := listen(j, os.Args[2]); err != nil {
+		if err := serveSocket(j, os.Args[2]); err != nil {
 			die(err)
 		}
 	case len(os.Args) == 3 && os.Args[1] == "shell":

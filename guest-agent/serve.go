@@ -29,10 +29,10 @@ type server struct {
 	cancel context.CancelFunc
 }
 
-// listen answers the one host that connects to a Unix socket, and ends with it. Process 1 starts it beside sshd: while both
+// serveSocket answers the one host that connects to a Unix socket, and ends with it. Process 1 starts it beside sshd: while both
 // sides there prove who they are, the agent has time to start and to hash itself. Root alone may connect: a stage's user
 // could have the agent do what root may.
-func listen(j *jar, path string) error {
+func serveSocket(j *jar, path string) error {
 	was := syscall.Umask(0o177)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	syscall.Umask(was)
@@ -48,6 +48,7 @@ func listen(j *jar, path string) error {
 		return err
 	}
 	c, err := l.AcceptUnix()
+	l.Close() // one host, and nobody after it
 	if err != nil {
 		return err
 	}

@@ -58,13 +58,16 @@ func boot() error {
 		return err
 	}
 	o := parseCmdline(string(line))
-	late, err := loadModules("/modules")
+	modules, err := loadModules("/modules")
 	if err != nil {
 		return err
 	}
 	d := finder{sys: "/sys/block", dev: "/dev", left: patience}
 	found, err := d.disks(o)
 	if err != nil {
+		return err
+	}
+	if err := <-modules.root; err != nil {
 		return err
 	}
 	if err := layRoot(found, o.verity); err != nil {
@@ -84,7 +87,7 @@ func boot() error {
 	if err := nameHost(); err != nil {
 		return err
 	}
-	if err := <-late; err != nil {
+	if err := <-modules.late; err != nil {
 		return err
 	}
 	return switchRoot("/root", "/belljar/bin/busybox", "sh", "/belljar/init", o.mode, found.inputs, found.scratch)

@@ -119,25 +119,30 @@ func TestDisks(t *testing.T) {
 
 // What is no module does not load; the first of these is named.
 func TestLoadModules(t *testing.T) {
-	dir := lay(t, map[string]string{"order": "", "late": "virtio_rng.ko\next4.ko\n", "virtio_rng.ko": "no module"})
-	late, err := loadModules(dir)
+	dir := lay(t, map[string]string{
+		"disks": "", "root": "erofs.ko\n", "erofs.ko": "no module", "late": "virtio_rng.ko\next4.ko\n", "virtio_rng.ko": "no module",
+	})
+	l, err := loadModules(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := <-late; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
-		t.Errorf("got %v", err)
+	if err := <-l.root; err == nil || !strings.HasPrefix(err.Error(), "load erofs.ko: ") {
+		t.Errorf("for the root: %v", err)
 	}
-	if _, err := loadModules(lay(t, map[string]string{"order": "gone.ko\n", "late": ""})); err == nil ||
+	if err := <-l.late; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
+		t.Errorf("late: %v", err)
+	}
+	if _, err := loadModules(lay(t, map[string]string{"disks": "gone.ko\n", "root": "", "late": ""})); err == nil ||
 		!strings.HasPrefix(err.Error(), "load gone.ko: no such file") {
-		t.Errorf("got %v", err)
+		t.Errorf("for the disks: %v", err)
 	}
 	if _, err := loadModules(lay(t, nil)); err == nil {
 		t.Error("no list of modules, and nobody minds")
 	}
 	// A driver that does not load is not needed here.
-	late, err = loadModules(lay(t, map[string]string{"order": "", "late": "", "drivers": "ahci.ko\n"}))
-	if err != nil || <-late != nil {
-		t.Errorf("got %v", err)
+	l, err = loadModules(lay(t, map[string]string{"disks": "", "root": "", "late": "", "drivers": "ahci.ko\n"}))
+	if err != nil || <-l.root != nil || <-l.late != nil {
+		t.Errorf("a driver: %v", err)
 	}
 }
 

@@ -9,40 +9,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads what the root cannot be found without, and goes on with the rest beside the work that follows: the
-// channel gives its outcome. Drivers for hardware that may not be here are there only in what boots by itself; they may be
-// the root's, so there nothing is left for later.
-func loadModules(dir string) (late <-chan error, err error) {
-	if err := load(dir, "order"); err != nil {
-		return nil, err
-	}
-	done := make(chan error, 1)
-	drivers, err := list(dir, "drivers")
-	if errors.Is(err, fs.ErrNotExist) {
-		go func() { done <- load(dir, "late") }()
-		return done, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	done <- load(dir, "late")
-	for _, name := range drivers {
-		if err := insert(dir, name); err != nil {
-			say(err.Error())
-		}
-	}
-	return done, nil
+// loading is what goes on beside the search for the disks.
+type loading struct {
+	root <-chan error // gives the outcome for what the root is laid out with
+	late <-chan error // and for the rest, which may come after it
 }
 
-// load loads the modules of a list, one after another. Each is needed.
-func load(dir, name string) error {
+// loadModules loads what the disks are found with. What the root is laid out with is loaded beside that, and the rest beside
+// what follows. In what boots by itself there are drivers too, for hardware that may not be here; the root may be on any of
+// it, so there nothing is left for later.
+func loadModules(dir string) (loading, error) {
+	root, late := make(chan error, 1), make(chan error, 1)
+	l := loading{root, late}
+	drivers, err := list(dir, "drivers")
+	if err == nil {
+		for _, name := range []string{"disks", "root", "late"} {
+			if err := load(dir, name, nil); err != nil {
+				return l, err
+			}
+		}
+		for _, name := range drivers {
+			if err := insert(dir, name); err != nil {
+				say(name + " does not load: " + err.Error())
+			}
+		}
+		root <- nil
+		late <- nil
+		return l, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return l, err
+	}
+	disks := make(chan struct{})
+	go func() {
+		root <- load(dir, "root", disks)
+		<-disks // virtio is among them, on which more rests
+		late <- load(dir, "late", nil)
+	}()
+	err = load(dir, "disks", nil)
+	close(disks)
+	return l, err
+}
+
+// load loads the modules of a list, one after another. Each is needed. One that lacks a symbol is tried once more when
+// others is closed: the module with the symbol may be among those that are loaded beside this list.
+func load(dir, name string, others <-chan struct{}) error {
 	modules, err := list(dir, name)
 	if err != nil {
 		return err
 	}
 	for _, m := range modules {
-		if err := insert(dir, m); err != nil {
-			return err
+		err := insert(dir, m)
+		if errors.Is(err, unix.ENOENT) && others != nil {
+			<-others
+			err = insert(dir, m)
+		}
+		if err != nil {
+			return fail("load "+m, err)
 		}
 	}
 	return nil
@@ -60,11 +83,8 @@ func list(dir, name string) ([]string, error) {
 func insert(dir, name string) error {
 	fd, err := unix.Open(dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fail("load "+name, err)
+		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.FinitModule(fd, "", 0); err != nil {
-		return fail("load "+name, err)
-	}
-	return nil
+	return unix.FinitModule(fd, "", 0)
 }

@@ -59,8 +59,10 @@ func Build(w io.Writer, c Config) error {
 			return err
 		}
 	}
-	late := lateFrom(c.Modules)
-	files = append(files, modules("modules/order", c.Modules[:late])...)
+	root := behind(c.Modules, forDisks)
+	late := max(root, behind(c.Modules, forRoot))
+	files = append(files, modules("modules/disks", c.Modules[:root])...)
+	files = append(files, modules("modules/root", c.Modules[root:late])...)
 	files = append(files, modules("modules/late", c.Modules[late:])...)
 	if len(c.Drivers) > 0 {
 		files = append(files, modules("modules/drivers", c.Drivers)...)
@@ -70,18 +72,14 @@ func Build(w io.Writer, c Config) error {
 	return write(w, c.Clock, dirs, links, files)
 }
 
-// lateFrom is where in the order of loading those modules begin that the root can be laid out without.
-func lateFrom(all []File) int {
-	late := 0
-	for i, m := range all {
-		if slices.Contains(forRoot, ModuleName(m.Name)) {
-			late = i + 1
+// behind is where in the order of loading the last of these modules is behind us. Where all are built in, that is the start.
+func behind(all []File, names []string) int {
+	for i, m := range slices.Backward(all) {
+		if slices.Contains(names, ModuleName(m.Name)) {
+			return i + 1
 		}
 	}
-	if late == 0 {
-		return len(all)
-	}
-	return late
+	return 0
 }
 
 // modules are the files of these modules, and the list that init reads.

@@ -14,10 +14,13 @@ import (
 // check of its root. The list names what the machine needs; what these need in turn is read from the package. A name
 // may be an alias: which module has SHA-256, and whether it is one, differs between kernels. (Debian's has the portable
 // one built in. The one for SSSE3 is three times slower than that under emulation, and is left where it is.)
-// First comes what the root is laid out with: init loads the others beside its work.
-var Wanted = append(slices.Clone(forRoot), "virtio_console", "virtio_rng", "ext4")
+// First comes what the disks are found with, then what the root is laid out with: init loads the others beside its work.
+var Wanted = slices.Concat(forDisks, forRoot, []string{"virtio_console", "virtio_rng", "ext4"})
 
-var forRoot = []string{"virtio_pci", "virtio_blk", "erofs", "overlay", "crypto_sha256", "dm_verity"}
+var (
+	forDisks = []string{"virtio_pci", "virtio_blk"}
+	forRoot  = []string{"erofs", "overlay", "crypto_sha256", "dm_verity"}
+)
 
 // Drivers are the modules that a disk which boots by itself may need to find itself again: on whichever bus it is.
 // A kernel that has one of them not is none the worse for it.
