@@ -41,7 +41,7 @@ func fatal(err error) {
 	time.Sleep(time.Hour) // a kernel whose process 1 ends panics, and says less
 }
 
-// fail is an error with what was tried: fmt.Errorf's %w costs more than all the rest of this program.
+// fail is an error with what was tried. Nobody asks further than for its text.
 func fail(what string, err error) error { return errors.New(what + ": " + err.Error()) }
 
 // boot does all of it.
