@@ -29,6 +29,7 @@ disks() { # INPUTS SCRATCH
 # On an exported disk: nobody has put keys into it. A shell that ends is followed by the next.
 if [ "$1" = console ]; then
 	disks "$2" "$3"
+	$B --install -s /belljar/bin # mount, poweroff and whatever else this userland may lack
 	export HOME=/root USER=root LOGNAME=root TERM="${TERM:-vt102}"
 	cd /root || cd /
 	for sh in /bin/bash /bin/sh /belljar/bin/sh; do
