@@ -15,16 +15,16 @@ type loading struct {
 	late <-chan error // and for the rest, which may come after it
 }
 
-// loadModules loads what the disks are found with. What the root is laid out with is loaded beside that, and the rest beside
-// what follows. In what boots by itself there are drivers too, for hardware that may not be here; the root may be on any of
-// it, so there nothing is left for later.
+// loadModules loads what the disks are found with. What the root is laid out with is loaded beside the search for them, and
+// the rest beside what follows. In what boots by itself there are drivers too, for hardware that may not be here; the root
+// may be on any of it, so there nothing is left for later.
 func loadModules(dir string) (loading, error) {
 	root, late := make(chan error, 1), make(chan error, 1)
 	l := loading{root, late}
 	drivers, err := list(dir, "drivers")
 	if err == nil {
 		for _, name := range []string{"disks", "root", "late"} {
-			if err := load(dir, name, nil); err != nil {
+			if err := load(dir, name); err != nil {
 				return l, err
 			}
 		}
@@ -40,31 +40,26 @@ func loadModules(dir string) (loading, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return l, err
 	}
-	disks := make(chan struct{})
+	if err := load(dir, "disks"); err != nil {
+		return l, err
+	}
+	// One after another all the same: a driver's device number depends on how many have one before it, and what a build
+	// sees must not depend on which of two was quicker.
 	go func() {
-		root <- load(dir, "root", disks)
-		<-disks // virtio is among them, on which more rests
-		late <- load(dir, "late", nil)
+		root <- load(dir, "root")
+		late <- load(dir, "late")
 	}()
-	err = load(dir, "disks", nil)
-	close(disks)
-	return l, err
+	return l, nil
 }
 
-// load loads the modules of a list, one after another. Each is needed. One that lacks a symbol is tried once more when
-// others is closed: the module with the symbol may be among those that are loaded beside this list.
-func load(dir, name string, others <-chan struct{}) error {
+// load loads the modules of a list, one after another. Each is needed.
+func load(dir, name string) error {
 	modules, err := list(dir, name)
 	if err != nil {
 		return err
 	}
 	for _, m := range modules {
-		err := insert(dir, m)
-		if errors.Is(err, unix.ENOENT) && others != nil {
-			<-others
-			err = insert(dir, m)
-		}
-		if err != nil {
+		if err := insert(dir, m); err != nil {
 			return fail("load "+m, err)
 		}
 	}
