@@ -94,6 +94,7 @@ func TestStepsFail(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			rom := uboot(t)
 			t.Parallel()
+			c.test.Settle = 20 * time.Second // what is waited for ends it; a busy machine may take its time
 			v := run(t, rom, c.test)
 			if v.Pass || fault.KindOf(v.Err()) != fault.Smoke {
 				t.Fatalf("pass %v, %v", v.Pass, v.Err())
