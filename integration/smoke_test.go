@@ -99,7 +99,7 @@ func TestSmokeDamagedROMs(t *testing.T) {
 		args      []string
 		says      string
 	}{
-		{"SeaBIOS, its second half lost", debianSeaBIOS, half, []string{"--profile", "seabios"}, "nothing at all came on the debugcon console"},
+		{"SeaBIOS, its second half lost", debianSeaBIOS, half, []string{"--profile", "seabios", "--timeout", "1s"}, "nothing at all came on the debugcon console"},
 		{"SeaBIOS, erased", debianSeaBIOS, func(r []byte) []byte { return bytes.Repeat([]byte{0xff}, len(r)) }, []string{"--profile", "seabios"}, "is all 0xff"},
 		{"U-Boot, a flipped piece of code", debianUBoot, flip(0x4000), nil, "expectation 2 of 6 never came: ‘Hit any key to stop autoboot’"},
 		{"U-Boot, another", debianUBoot, flip(0x60000), nil, "the machine reset itself"},
