@@ -88,7 +88,7 @@ func TestLibvirtSmoke(t *testing.T) {
 		b := onShared(t)
 		path := filepath.Join(b.cwd, "rom.bin")
 		must(t, os.WriteFile(path, c.data, 0o644))
-		o := b.exit(c.code, append([]string{"smoke", "seabios", path, "--accel", "tcg"}, libvirtFlags(s.URI)...)...)
+		o := b.exit(c.code, append([]string{"smoke", "seabios", path, "--accel", "tcg", "--timeout", "2s"}, libvirtFlags(s.URI)...)...)
 		contains(t, c.name, o.stdout+o.stderr, c.says...)
 	}
 	nothingLeft(t, s)

@@ -30,7 +30,7 @@ func TestDamagedROM(t *testing.T) {
 			b := onShared(t)
 			path := filepath.Join(b.cwd, "rom.bin")
 			must(t, os.WriteFile(path, c.data, 0o644))
-			o := b.exit(c.code, "smoke", "seabios", path, "--accel", "tcg")
+			o := b.exit(c.code, "smoke", "seabios", path, "--accel", "tcg", "--timeout", "2s")
 			contains(t, "output", o.stdout+o.stderr, c.says...)
 		})
 	}
