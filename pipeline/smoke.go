@@ -36,12 +36,30 @@ func (j *job) smoke(ctx context.Context, files map[string]string) error {
 	start := time.Now()
 	var trials []trial
 	for _, t := range j.asked.loaded.Spec.Smoke {
-		trials = append(trials, trial{t.Artifact, files[t.Artifact], "smoke-" + t.Name, smokeTest(t, files[t.Vars], j.pace)})
+		test, err := j.heard(smokeTest(t, files[t.Vars], j.pace), files[t.Artifact])
+		if err != nil {
+			return err
+		}
+		trials = append(trials, trial{t.Artifact, files[t.Artifact], "smoke-" + t.Name, test})
 	}
 	verdicts, err := j.smokeAll(ctx, trials, j.asked.decision.Accel, j.run)
 	j.verdicts = verdicts
 	j.parts = append(j.parts, Part{Phase: PhaseSmoke, Took: time.Since(start)})
 	return err
+}
+
+// heard is a test that, where the machine has a TPM, also holds what the ROM measures against what its file lets expect.
+func (h *house) heard(t smoke.Test, path string) (smoke.Test, error) {
+	if t.TPM == "" {
+		return t, nil
+	}
+	r, err := readROM(path)
+	if err != nil {
+		return t, err
+	}
+	steps, err := h.predicted(r, t)
+	t.Steps = append(t.Steps, steps...)
+	return t, err
 }
 
 // atOnce is how many ROMs boot side by side: each has one CPU.

@@ -37,16 +37,17 @@ type Hardware struct {
 	Machine string // versioned type
 	Memory  specs.Size
 	Console string
-	TPM     string
+	TPM     string // its version, or 'none'
 	Disk    string // path of an image, 'test' for Belljar's test disk, or 'none'
 	USB     string // path of an image
 	Vars    string // path of a UEFI's variables
 }
 
-// The words that Hardware.Disk takes beside a path.
+// The words that Hardware.Disk takes beside a path, and Hardware.TPM beside a version.
 const (
 	DiskTest = "test"
 	DiskNone = "none"
+	TPMNone  = "none"
 )
 
 // Smoke boots ROM files as a spec's smoke tests or a profile say, and gives their verdicts. A ROM that fails is an error of
@@ -126,7 +127,7 @@ func (h *house) trials(o SmokeOptions) ([]trial, error) {
 			}
 		}
 	}
-	return all, nil
+	return all, o.useful(all)
 }
 
 // folder names a trial's folder in the run's.
@@ -244,7 +245,9 @@ func (s Hardware) apply(t smoke.Test) (smoke.Test, error) {
 	set(&t.Machine, s.Machine)
 	set(&t.Console, s.Console)
 	set(&t.Vars, s.Vars)
-	set((*string)(&t.TPM), s.TPM)
+	if set((*string)(&t.TPM), s.TPM); s.TPM == TPMNone {
+		t.TPM = ""
+	}
 	set(&t.USBFile, s.USB)
 	if s.Memory != 0 {
 		t.Memory = int64(s.Memory)

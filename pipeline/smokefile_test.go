@@ -123,30 +123,6 @@ func cmpOr(a, b string) string {
 	return b
 }
 
-// The prediction of a ROM names its parts in the order in which they are measured, and lets the payload measure more.
-func TestPredicted(t *testing.T) {
-	r, err := readROM(romFiles(t)("coreboot.rom"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	test, err := (Hardware{TPM: "2.0"}).apply(smokeTest(toySmoke, "", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := (&house{}).predicted(r, test)
-	if err != nil || len(steps) != 1 || steps[0].EventLog == nil {
-		t.Fatalf("%+v, %v", steps, err)
-	}
-	log := steps[0].EventLog
-	if log.Bank != "sha256" || log.Index != 2 || !log.Prefix || len(log.Events) < 4 || !strings.Contains(log.Events[2].Name, "romstage") {
-		t.Errorf("%+v", log)
-	}
-	test.TPM = ""
-	if steps, err := (&house{}).predicted(r, test); len(steps) != 0 || err != nil {
-		t.Errorf("without a TPM: %+v, %v", steps, err)
-	}
-}
-
 func TestTogether(t *testing.T) {
 	boot := func(pass bool, text string, at ...time.Duration) Verdict {
 		v := Verdict{Test: "x", Pass: pass, Text: text, Took: time.Second}

@@ -11,16 +11,17 @@ import (
 type Observation struct {
 	Console []Event // what coreboot printed of its log, see ParseConsole
 	Log     []Event // coreboot's event log, as it was read from memory
-	PCRs    PCRs    // what the TPM holds
-	// Later is what the payload, and what it started, say that they extended before PCRs were read.
-	Later []Event
+	// Heard is what the TPM was told to extend, in order: coreboot's events and behind them those of its payload, all without names.
+	Heard []Event
+	PCRs  PCRs // what the TPM holds
 }
 
 // Sources of what was seen.
 const (
 	SourceConsole = "console"
 	SourceLog     = "event log"
-	SourcePCRs    = "TPM"
+	SourceTPM     = "TPM"
+	SourcePCRs    = "PCRs"
 )
 
 // Difference is the first thing in which a source is not as predicted.
@@ -37,35 +38,52 @@ type Difference struct {
 func (d Difference) String() string { return d.Source + ": " + d.Text }
 
 // Compare holds what was seen of a boot against its prediction: of each source that was looked at, the first difference, in the
-// order console, event log, TPM. None means that the boot ran what the ROM's file holds.
+// order console, event log, TPM, PCRs. None means that the boot ran what the ROM's file holds.
 //
-// What an event is called is not compared: names changed between versions of coreboot, digests do not.
+// What an event is called is not compared: names changed between versions of coreboot, digests do not. Of the TPM, PCRs of which
+// nothing is predicted do not count, nor what went into the others after the prediction's last event: the payload may measure too.
 func Compare(p *Prediction, seen Observation) []Difference {
+	want, heard := p.events(), p.theirs(seen.Heard)
 	var all []Difference
 	for _, log := range []struct {
 		source string
 		events []Event
-	}{{SourceConsole, seen.Console}, {SourceLog, seen.Log}} {
+	}{{SourceConsole, seen.Console}, {SourceLog, seen.Log}, {SourceTPM, heard[:min(len(heard), len(want))]}} {
 		if log.events == nil {
 			continue
 		}
-		if d := compareEvents(p.events(), log.events); d != nil {
+		if d := compareEvents(want, log.events); d != nil {
 			d.Source = log.source
 			all = append(all, *d)
 		}
 	}
-	if seen.PCRs == nil {
-		return all
+	if len(heard) > len(want) {
+		want = append(want, heard[len(want):]...)
 	}
-	want := Replay(p.Algorithm, append(p.events(), seen.Later...)...)
-	for _, n := range want.numbers() {
-		if got := seen.PCRs[n]; p.PCRs[n] != nil && !bytes.Equal(want[n], got) {
-			d := Difference{Source: SourcePCRs, PCR: n, Want: want[n], Got: got}
-			d.Text = fmt.Sprintf("PCR %d is %s, want %s", n, orNothing(got), want[n])
-			return append(all, d)
-		}
+	if d := comparePCRs(Replay(p.Algorithm, want...), seen.PCRs); d != nil {
+		all = append(all, *d)
 	}
 	return all
+}
+
+// theirs are the events of PCRs of which something is predicted; nil of nil.
+func (p *Prediction) theirs(events []Event) []Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return p.PCRs[e.PCR] == nil })
+}
+
+// comparePCRs is the first PCR that does not hold what it should, nil if there is none or PCRs were not looked at.
+func comparePCRs(want, got PCRs) *Difference {
+	if got == nil {
+		return nil
+	}
+	for _, n := range want.numbers() {
+		if !bytes.Equal(want[n], got[n]) {
+			d := &Difference{Source: SourcePCRs, PCR: n, Want: want[n], Got: got[n]}
+			d.Text = fmt.Sprintf("PCR %d is %s, want %s", n, orNothing(d.Got), d.Want)
+			return d
+		}
+	}
+	return nil
 }
 
 // compareEvents is the first difference of two lists, nil if there is none.
@@ -84,8 +102,8 @@ func compareEvents(want, got []Event) *Difference {
 			d.Text = fmt.Sprintf("event %d, %s, went into PCR %d, want PCR %d", i+1, d.Name, got[i].PCR, d.PCR)
 		case !bytes.Equal(want[i].Digest, got[i].Digest):
 			d.PCR, d.Name, d.Want, d.Got = want[i].PCR, want[i].Name, want[i].Digest, got[i].Digest
-			d.Text = fmt.Sprintf("event %d, %s, is %s, and the ROM's file holds %s", i+1, d.Name, d.Got, d.Want)
-			if got[i].Name != want[i].Name {
+			d.Text = fmt.Sprintf("event %d, %s, is %s, want %s", i+1, d.Name, d.Got, d.Want)
+			if got[i].Name != "" && got[i].Name != want[i].Name {
 				d.Text += fmt.Sprintf("; the boot calls it %s", got[i].Name)
 			}
 		default:

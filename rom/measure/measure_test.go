@@ -215,6 +215,15 @@ func events(p *measure.Prediction) []measure.Event {
 	return all
 }
 
+// nameless are a prediction's events as a TPM hears them.
+func nameless(p *measure.Prediction) []measure.Event {
+	all := events(p)
+	for i := range all {
+		all[i].Name = ""
+	}
+	return all
+}
+
 func TestCompare(t *testing.T) {
 	data := romtest.Coreboot(size, old, stages()...)
 	p := predict(t, data)
@@ -231,18 +240,24 @@ func TestCompare(t *testing.T) {
 		{"nothing was looked at", measure.Observation{}, nil},
 		{"as predicted", measure.Observation{Console: events(p), Log: events(p), PCRs: p.PCRs}, nil},
 		{"other PCRs are not ours", measure.Observation{PCRs: measure.PCRs{0: {1}, 2: p.PCRs[2]}}, nil},
-		{"the payload extended too", measure.Observation{PCRs: measure.Replay(measure.SHA256, append(events(p), separator)...), Later: []measure.Event{separator}}, nil},
+		{"as heard", measure.Observation{Heard: events(p), PCRs: p.PCRs}, nil},
+		{"the payload extended too", measure.Observation{
+			PCRs: measure.Replay(measure.SHA256, append(events(p), separator)...), Heard: append(events(p), separator, measure.Event{PCR: 7, Digest: separator.Digest})}, nil},
+		{"the payload extended unheard", measure.Observation{PCRs: measure.Replay(measure.SHA256, append(events(p), separator)...), Heard: events(p)}, []string{
+			"PCRs: PCR 2 is "}},
+		{"the TPM heard nothing", measure.Observation{Heard: []measure.Event{}}, []string{"TPM: event 1, FMAP: FMAP, did not come; want "}},
 		{"other names", measure.Observation{Console: change(func(e []measure.Event) []measure.Event { e[1].Name = "CBFS: bootblock"; return e })}, nil},
-		{"a flipped bit in romstage", measure.Observation{Console: events(other), Log: events(p), PCRs: other.PCRs}, []string{
-			"console: event 3, FMAP: COREBOOT CBFS: fallback/romstage, is " + other.Events[2].Digest.String() + ", and the ROM's file holds " + p.Events[2].Digest.String(),
-			"TPM: PCR 2 is " + other.PCRs[2].String() + ", want " + p.PCRs[2].String(),
+		{"a flipped bit in romstage", measure.Observation{Console: events(other), Log: events(p), Heard: nameless(other), PCRs: other.PCRs}, []string{
+			"console: event 3, FMAP: COREBOOT CBFS: fallback/romstage, is " + other.Events[2].Digest.String() + ", want " + p.Events[2].Digest.String(),
+			"TPM: event 3, FMAP: COREBOOT CBFS: fallback/romstage, is " + other.Events[2].Digest.String() + ", want " + p.Events[2].Digest.String(),
+			"PCRs: PCR 2 is " + other.PCRs[2].String() + ", want " + p.PCRs[2].String(),
 		}},
 		{"one is missing", measure.Observation{Log: events(p)[:5]}, []string{"event log: event 6, FMAP: COREBOOT CBFS: fallback/payload, did not come; want "}},
 		{"none came", measure.Observation{Console: []measure.Event{}, PCRs: measure.PCRs{}}, []string{
-			"console: event 1, FMAP: FMAP, did not come", "TPM: PCR 2 is not there, want "}},
+			"console: event 1, FMAP: FMAP, did not come", "PCRs: PCR 2 is not there, want "}},
 		{"one too many", measure.Observation{Console: append(events(p), separator)}, []string{"console: event 7, separator, was not predicted: 0000"}},
 		{"in another order", measure.Observation{Console: change(func(e []measure.Event) []measure.Event { e[2], e[3] = e[3], e[2]; return e })}, []string{
-			"console: event 3, FMAP: COREBOOT CBFS: fallback/romstage, is " + p.Events[3].Digest.String() + ", and the ROM's file holds " + p.Events[2].Digest.String() +
+			"console: event 3, FMAP: COREBOOT CBFS: fallback/romstage, is " + p.Events[3].Digest.String() + ", want " + p.Events[2].Digest.String() +
 				"; the boot calls it FMAP: COREBOOT CBFS: fallback/postcar"}},
 		{"into another PCR", measure.Observation{Console: change(func(e []measure.Event) []measure.Event { e[0].PCR = 3; return e })}, []string{
 			"console: event 1, FMAP: FMAP, went into PCR 3, want PCR 2"}},

@@ -2,7 +2,6 @@ package smoke
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 // bench is where a test's steps are done: the running machine and its folder.
 type bench struct {
+	test  Test
 	guest vm.Guest // nil until the machine runs
 	dir   string
 }
@@ -32,6 +32,8 @@ func (b *bench) do(s Step) func(context.Context) (string, error) {
 		return b.pcr(*s.PCR)
 	case s.EventLog != nil:
 		return b.eventLog(*s.EventLog)
+	case s.Judge != nil:
+		return b.judge(*s.Judge)
 	}
 	return b.command(s.QMP)
 }
@@ -95,91 +97,4 @@ func (b *bench) unlessGone(err error) error {
 		return &console.Differs{Text: err.Error()}
 	}
 	return err
-}
-
-// measured is the machine as one with a TPM.
-func (b *bench) measured() (vm.Measured, error) {
-	m, ok := b.guest.(vm.Measured)
-	if !ok {
-		return nil, lacks("TPM to read")
-	}
-	return m, nil
-}
-
-func (b *bench) pcr(want PCR) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		m, err := b.measured()
-		if err != nil {
-			return "", err
-		}
-		values, err := m.PCRs(ctx, want.Bank)
-		switch {
-		case errors.Is(err, vm.ErrTPMNotStarted):
-			return "", &console.Differs{Text: fmt.Sprintf("PCR %d (%s) cannot be read: %v", want.Index, want.Bank, vm.ErrTPMNotStarted)}
-		case ctx.Err() != nil:
-			return "", context.Cause(ctx)
-		case err != nil:
-			return "", fault.New(fault.Host, "read PCRs", "%w", err)
-		}
-		is := values[want.Index]
-		if len(want.Value) > 0 && string(is) != string(want.Value) {
-			return "", &console.Differs{Text: fmt.Sprintf("PCR %d (%s) is %x, and the test wants %x%s", want.Index, want.Bank, is,
-				want.Value, measurements(m.Extensions(), want.Bank, want.Index))}
-		}
-		return fmt.Sprintf("%x", is), nil
-	}
-}
-
-// measurements says what went into a PCR.
-func measurements(all []vm.Extension, bank string, pcr int) string {
-	var digests []string
-	for _, e := range all {
-		if e.Bank == bank && e.PCR == pcr {
-			digests = append(digests, fmt.Sprintf("%x", e.Digest))
-		}
-	}
-	if len(digests) == 0 {
-		return "; nothing was measured into it"
-	}
-	return fmt.Sprintf("; measured into it were, in order: %s", strings.Join(digests, ", "))
-}
-
-// eventLog compares what was measured with what should have been, and names the first that differs.
-func (b *bench) eventLog(want EventLog) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) {
-		m, err := b.measured()
-		if err != nil {
-			return "", err
-		}
-		var is [][]byte
-		for _, e := range m.Extensions() {
-			if e.Bank == want.Bank && e.PCR == want.Index {
-				is = append(is, e.Digest)
-			}
-		}
-		if text := firstDifference(is, want); text != "" {
-			return "", &console.Differs{Text: text}
-		}
-		return fmt.Sprintf("%d measurements, each as expected", len(want.Events)), nil
-	}
-}
-
-func firstDifference(is [][]byte, want EventLog) string {
-	place := fmt.Sprintf("into PCR %d (%s)", want.Index, want.Bank)
-	for i, e := range want.Events {
-		name := fmt.Sprintf("measurement %d of %d %s", i+1, len(want.Events), place)
-		if e.Name != "" {
-			name += ", of " + e.Name + ","
-		}
-		switch {
-		case i >= len(is):
-			return fmt.Sprintf("%s never came: the test wants %x", name, e.Digest)
-		case string(is[i]) != string(e.Digest):
-			return fmt.Sprintf("%s is %x, and the test wants %x", name, is[i], e.Digest)
-		}
-	}
-	if extra := is[min(len(is), len(want.Events)):]; len(extra) > 0 && !want.Prefix {
-		return fmt.Sprintf("after the %d expected measurements %s came %d more, first %x", len(want.Events), place, len(extra), extra[0])
-	}
-	return ""
 }

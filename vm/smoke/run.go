@@ -25,7 +25,7 @@ var clock = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
 // The error is for what is not the ROM's doing: the host's faults, a test that makes no sense, a cancelled context.
 func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, dir string) (*Verdict, error) {
 	t = t.withDefaults()
-	on := &bench{dir: dir}
+	on := &bench{test: t, dir: dir}
 	script, err := t.script(on)
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package smoke
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,7 +11,7 @@ import (
 	"github.com/belljar/belljar/vm/console"
 )
 
-// Step is one thing that a test waits for, does or looks at, in its turn. Exactly one of the fields up to QMP is set.
+// Step is one thing that a test waits for, does or looks at, in its turn. Exactly one of the fields up to Judge is set.
 type Step struct {
 	Expect     string    // wait for a line that this RE2 pattern matches
 	Text       string    // wait for a line that holds this text
@@ -24,6 +23,7 @@ type Step struct {
 	PCR        *PCR      // look at a PCR of the TPM
 	EventLog   *EventLog // look at what was measured into a PCR
 	QMP        string    // one of vm.MonitorCommands
+	Judge      *Judge    // have all that was measured judged
 
 	On     string        // with Expect and Text: "serial" or "debugcon", where it is not the test's console
 	Within time.Duration // since the step before, stretched by Pace; 0: the test's timeout
@@ -42,7 +42,6 @@ type EventLog struct {
 	Bank   string
 	Index  int
 	Events []Event
-	Prefix bool // more may follow
 }
 
 // Event is one measurement.
@@ -82,6 +81,8 @@ func (s Step) String() string {
 		return fmt.Sprintf("event log of PCR %d (%s)", s.EventLog.Index, s.EventLog.Bank)
 	case s.QMP != "":
 		return "qmp " + s.QMP
+	case s.Judge != nil:
+		return s.Judge.Name
 	}
 	return "nothing"
 }
@@ -93,7 +94,7 @@ func (s Step) waits() bool { return s.Expect != "" || s.Text != "" || s.Reboot |
 func (s Step) kinds() int {
 	n := 0
 	for _, set := range []bool{s.Expect != "", s.Text != "", s.Send != "", len(s.Keys) > 0, s.Reboot, s.PowerOff,
-		s.Screenshot != "", s.PCR != nil, s.EventLog != nil, s.QMP != ""} {
+		s.Screenshot != "", s.PCR != nil, s.EventLog != nil, s.QMP != "", s.Judge != nil} {
 		if set {
 			n++
 		}
@@ -126,9 +127,6 @@ func (s Step) compile(t Test, b *bench) (console.Step, error) {
 	default:
 		if s.QMP != "" && vm.MonitorCommands[s.QMP] == "" {
 			return c, fmt.Errorf("the monitor command %q is not one of those that a test may give", s.QMP)
-		}
-		if (s.PCR != nil || s.EventLog != nil) && t.TPM == "" {
-			return c, errors.New("it looks at a TPM, and the machine has none")
 		}
 		c.Do = b.do(s)
 	}

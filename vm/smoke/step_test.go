@@ -1,8 +1,11 @@
 package smoke_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,6 +161,11 @@ func TestPCRsDiffer(t *testing.T) {
 			"measurement 1 of 1 into PCR 4 (sha256), of the boot sector, is "},
 		{"one too few", smoke.Step{EventLog: &smoke.EventLog{Bank: "sha256", Index: 12, Events: []smoke.Event{{Digest: zero}}}},
 			"measurement 1 of 1 into PCR 12 (sha256) never came: the test wants 0000"},
+		{"what a judge says", smoke.Step{Judge: &smoke.Judge{Name: "the boot sector", Bank: "sha256", Of: func(seen smoke.MeasuredBoot) (string, string, error) {
+			console, err := io.ReadAll(seen.Console)
+			return "", fmt.Sprintf("%d PCRs, measured %v, console has the disk's line %v", len(seen.PCRs), len(seen.Extensions) > 0,
+				bytes.Contains(console, []byte(smoke.TestDiskLine))), err
+		}}}, "24 PCRs, measured true, console has the disk's line true"},
 		{"some too many", smoke.Step{EventLog: &smoke.EventLog{Bank: "sha256", Index: 4}}, "after the 0 expected measurements into PCR 4 (sha256) came "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -176,6 +184,18 @@ func TestTPMNotStarted(t *testing.T) {
 	v := run(t, uboot(t), test)
 	if v.Pass || !strings.Contains(v.Reason, "PCR 2 (sha256) cannot be read: the firmware has not started the TPM") {
 		t.Errorf("pass %v, reason %q", v.Pass, v.Reason)
+	}
+}
+
+// A machine without a TPM has nothing to look at: that is a finding, where a test had its TPM taken away.
+func TestNoTPM(t *testing.T) {
+	for _, step := range []smoke.Step{
+		{PCR: &smoke.PCR{Bank: "sha256", Index: 2}}, {EventLog: &smoke.EventLog{Bank: "sha256"}}, {Judge: &smoke.Judge{Name: "measured boot", Bank: "sha256"}},
+	} {
+		v := run(t, seabios(t), withTPM("", step))
+		if v.Pass || v.Reason != "the machine has no TPM, and the test looks at what was measured into one" {
+			t.Errorf("%s: pass %v, reason %q", step, v.Pass, v.Reason)
+		}
 	}
 }
 
