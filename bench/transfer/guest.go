@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,6 @@ import (
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
 	"github.com/belljar/belljar/image/initramfs"
-	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/qemu"
 )
@@ -32,10 +32,13 @@ type guest struct {
 	in    *wire.Writer
 	out   *wire.Reader
 	id    uint64
-	agent *ssh.Session
+	agent net.Conn
 }
 
-const port = "belljar.ssh"
+const (
+	port        = "belljar.ssh"
+	agentSocket = "/belljar/agent.sock"
+)
 
 // boot starts the guest with the disks of a stage. The input disk holds mib MiB of noise.
 func boot(ctx context.Context, b booted, o options, dir string) (_ *guest, err error) {
@@ -87,11 +90,7 @@ func boot(ctx context.Context, b booted, o options, dir string) (_ *guest, err e
 	if err := g.connect(ctx, client); err != nil {
 		return nil, err
 	}
-	bin, _, err := provision.Agent(m.Arch)
-	if err != nil {
-		return nil, err
-	}
-	return g, g.start(bin)
+	return g, g.dialAgent()
 }
 
 // keys makes two key pairs: the guest's host key and the one that it lets in.
@@ -161,28 +160,13 @@ func (g *guest) connect(ctx context.Context, client ssh.Signer) error {
 	return nil
 }
 
-// start brings this program's agent into the guest and starts it.
-func (g *guest) start(bin []byte) (err error) {
-	if _, err := g.shell("cat >/belljar/a && chmod 755 /belljar/a && mv /belljar/a /belljar/agent", bytes.NewReader(bin), io.Discard); err != nil {
-		return fmt.Errorf("push agent: %w", err)
+// dialAgent has sshd connect this program to the agent, which waits on a socket, and reads its hello.
+func (g *guest) dialAgent() (err error) {
+	if g.agent, err = g.ssh.Dial("unix", agentSocket); err != nil {
+		return fmt.Errorf("connect to the agent: %w", err)
 	}
-	if g.agent, err = g.ssh.NewSession(); err != nil {
-		return err
-	}
-	in, err := g.agent.StdinPipe()
-	if err != nil {
-		return err
-	}
-	out, err := g.agent.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	g.agent.Stderr = os.Stderr
-	g.in, g.out = wire.NewWriter(in), wire.NewReader(out)
-	if err := g.agent.Start("exec /belljar/agent serve"); err != nil {
-		return err
-	}
-	_, err = g.out.Read() // its hello
+	g.in, g.out = wire.NewWriter(g.agent), wire.NewReader(g.agent)
+	_, err = g.out.Read()
 	return err
 }
 
