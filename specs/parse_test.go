@@ -280,7 +280,12 @@ func TestParseIsBounded(t *testing.T) {
 	for i := range maxYAMLValues + 1 {
 		fmt.Fprintf(&keys, "k%d: 1\n", i)
 	}
+	var blocks strings.Builder
+	for i := range maxYAMLDepth + 1 {
+		fmt.Fprintf(&blocks, "%sk:\n", strings.Repeat(" ", i))
+	}
 	for name, tc := range map[string]struct{ data, want string }{
+		"blocks":   {blocks.String(), "33:33: nested more than 32 deep"},
 		"bytes":    {strings.Repeat("#", maxYAMLBytes+1), "1:1: the file is too long: 262145 bytes, at most 262144"},
 		"keys":     {keys.String(), "8193:6: more than 8192 keys and elements"},
 		"elements": {"[" + strings.Repeat("a,", maxYAMLValues+1) + "]", "1:16387: more than 8192 keys and elements"},
@@ -293,6 +298,18 @@ func TestParseIsBounded(t *testing.T) {
 				t.Errorf("took %s", d)
 			}
 		})
+	}
+}
+
+// TestManyBlocks: blocks that follow one another are not within one another, however many end in one line.
+func TestManyBlocks(t *testing.T) {
+	var steps strings.Builder
+	for range 2 * maxYAMLDepth {
+		steps.WriteString("      - eventlog:\n          bank: sha256\n          index: 2\n          events:\n            - name: x\n              digest: " + strings.Repeat("a", 64) + "\n")
+	}
+	data := strings.Replace(romSpec, "    expect: ['^SeaBIOS']\n", "    tpm: \"2.0\"\n    steps:\n      - text: SeaBIOS\n"+steps.String(), 1)
+	if s, err := ParseSpec("rom.yaml", []byte(data)); err != nil || len(s.Smoke[0].Steps) != 2*maxYAMLDepth+1 {
+		t.Errorf("%v", err)
 	}
 }
 

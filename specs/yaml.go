@@ -93,6 +93,7 @@ var refusedTokens = map[token.Type]string{
 // checkTokens refuses what the language does not have, and nesting that no spec needs.
 func (d *document) checkTokens(tokens token.Tokens) bool {
 	flow, entries, line, values := 0, 0, 0, 0
+	var blocks []int // the columns in which the blocks around the line begin; the lexer's own count of them is not one
 	for _, t := range tokens {
 		if t.Position == nil {
 			continue
@@ -104,6 +105,10 @@ func (d *document) checkTokens(tokens token.Tokens) bool {
 		}
 		if t.Position.Line != line {
 			line, entries = t.Position.Line, 0
+			for len(blocks) > 0 && blocks[len(blocks)-1] >= t.Position.Column {
+				blocks = blocks[:len(blocks)-1]
+			}
+			blocks = append(blocks, t.Position.Column)
 		}
 		switch t.Type {
 		case token.MappingValueType, token.CollectEntryType:
@@ -116,7 +121,7 @@ func (d *document) checkTokens(tokens token.Tokens) bool {
 		case token.SequenceEndType, token.MappingEndType:
 			flow--
 		}
-		if flow > maxYAMLDepth || entries > maxYAMLDepth || t.Position.IndentLevel > maxYAMLDepth {
+		if flow > maxYAMLDepth || entries > maxYAMLDepth || len(blocks) > maxYAMLDepth {
 			d.errorf(tokenPosition(t), "", "nested more than %d deep", maxYAMLDepth)
 			return false
 		}
