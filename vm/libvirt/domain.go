@@ -16,6 +16,7 @@ type domain struct {
 	Features   features `xml:"features"`
 	CPU        cpu      `xml:"cpu"`
 	Clock      clock    `xml:"clock"`
+	Power      *power   `xml:"pm"`
 	OnPoweroff string   `xml:"on_poweroff"`
 	OnReboot   string   `xml:"on_reboot"`
 	OnCrash    string   `xml:"on_crash"`
@@ -23,6 +24,13 @@ type domain struct {
 	Override   struct {
 		Devices []override `xml:"qemu:device"`
 	} `xml:"qemu:override"`
+}
+
+// power says what states of sleep a domain offers.
+type power struct {
+	ToMemory struct {
+		Enabled string `xml:"enabled,attr"` // yes or no
+	} `xml:"suspend-to-mem"`
 }
 
 // qemuNamespace is that of what libvirt knows of QEMU alone: docs/drvqemu.html of libvirt.

@@ -51,6 +51,8 @@ func DomainXML(m vm.Machine, p Place) (string, error) {
 	switch {
 	case p.Vars != "":
 		d.OS.Loader, d.OS.NVRAM = &loader{"yes", "pflash", p.ROM}, p.Vars
+		d.Power = &power{}
+		d.Power.ToMemory.Enabled = "no" // see noSleep of vm/qemu
 	case p.ROM != "":
 		d.OS.Loader = &loader{"yes", "rom", p.ROM}
 	}
@@ -95,7 +97,7 @@ func offered(m vm.Machine) error {
 }
 
 // emptyElement is how encoding/xml writes one; text and attributes hold no bare '>'.
-var emptyElement = regexp.MustCompile(`<([a-z:_]+)([^>]*)></[a-z:_]+>`)
+var emptyElement = regexp.MustCompile(`<([a-z:_-]+)([^>]*)></[a-z:_-]+>`)
 
 // modelName is what libvirt calls a CPU model of QEMU's. It knows no versions (src/cpu_map in its tree); a name without
 // one means version 1 on every versioned PC machine (default_cpu_version, hw/i386/pc_piix.c and pc_q35.c in QEMU's

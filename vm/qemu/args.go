@@ -43,7 +43,7 @@ func Args(m vm.Machine, mode Mode) ([]string, error) {
 	}
 	a := &args{}
 	a.core(m)
-	a.boot(m.Boot)
+	a.boot(m.Boot, m.Type)
 	a.disks(m.Disks)
 	a.consoles(m, mode)
 	a.ports(m.Ports, mode)
@@ -87,11 +87,12 @@ func (a *args) core(m vm.Machine) {
 	a.flag("-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05")+",clock=vm")
 }
 
-func (a *args) boot(b vm.Boot) {
+func (a *args) boot(b vm.Boot, machine string) {
 	switch {
 	case b.Vars != "":
 		a.flash(0, b.ROM, true)
 		a.flash(1, b.Vars, false)
+		a.noSleep(machine)
 	case b.ROM != "":
 		a.flag("-bios", b.ROM)
 	}
@@ -119,6 +120,16 @@ func (a *args) flash(unit int, path string, readOnly bool) {
 		"file.driver=file", "file.filename=" + escape(path), "file.cache.no-flush=on",
 	}, ","))
 	a.list[a.machine] += fmt.Sprintf(",pflash%d=%s", unit, node)
+}
+
+// noSleep has a machine without suspend-to-RAM (S3). 64-bit OVMF that was built to demand SMM stops at power-on in one that offers it
+// (edk2, OvmfPkg/README: 'SMM_REQUIRE'); for a test, no firmware needs it.
+func (a *args) noSleep(machine string) {
+	chipset := "ICH9-LPC"
+	if strings.HasPrefix(machine, "pc-i440fx-") {
+		chipset = "PIIX4_PM"
+	}
+	a.flag("-global", chipset+".disable_s3=1")
 }
 
 // disks attaches raw images. No disk of a run outlives it, so nothing is ever flushed to the host's disk
