@@ -21,6 +21,7 @@ const (
 	debianUBoot   = "/usr/lib/u-boot/qemu-x86/u-boot.rom"
 	debianUBoot64 = "/usr/lib/u-boot/qemu-x86_64/u-boot.rom"
 	debianOVMF    = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	debianSMM     = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 	debianVars    = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
@@ -79,6 +80,24 @@ func TestSmokeDebianROMs(t *testing.T) {
 			t.Errorf("%s was changed", path)
 		}
 	}
+}
+
+// A UEFI that demands SMM starts, finds the application on the test disk and lets it power the machine off.
+func TestSmokeUEFIDisk(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	profile := filepath.Join(b.cwd, "disk.yaml")
+	must(t, os.WriteFile(profile, []byte(`name: disk
+machine: pc-q35-6.2
+flash: true
+disk: true
+steps:
+  - text: 'BdsDxe: starting Boot'
+  - text: BELLJAR TEST DISK BOOTED
+  - power-off: true
+`), 0o644))
+	foreign(t, debianSMM)
+	b.exit(0, "smoke", debianSMM, "--profile", profile, "--vars", debianVars)
 }
 
 // ROMs damaged on purpose are found out, each for its reason; the evidence is there.

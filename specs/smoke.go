@@ -19,7 +19,8 @@ type Smoke struct {
 	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
 	// What is read: `serial`, the first serial port, or `debugcon`, the ISA debug console at port 0x402.
 	Console string `yaml:"console,omitempty" json:"console,omitempty"`
-	// Attach Belljar's test disk, whose boot sector prints `BELLJAR TEST DISK BOOTED`.
+	// Attach Belljar's test disk, which prints `BELLJAR TEST DISK BOOTED`: its boot sector, and the UEFI application in its EFI
+	// system partition, which then powers the machine off.
 	Disk bool `yaml:"disk,omitempty" json:"disk,omitempty"`
 	// Give the machine a TPM of that version, `"2.0"` or `"1.2"`: emulated, and fresh for each test.
 	TPM string `yaml:"tpm,omitempty" json:"tpm,omitempty"`

@@ -2,7 +2,7 @@ package smoke
 
 import "fmt"
 
-// assembler collects 16-bit x86 code, one instruction a call, with the instruction's text beside its bytes.
+// assembler collects x86 code, one instruction a call, with the instruction's text beside its bytes.
 // It knows labels and short jumps and nothing more: mnemonics are for the reader, the bytes are what counts.
 type assembler struct {
 	code   []byte

@@ -17,7 +17,17 @@ const (
 	tableAt      = 446    // the partition table, 4 entries of 16 bytes
 )
 
-// TestDisk is the image of a bootable disk of 1 MiB, always the same bytes.
+// Where a PC and QEMU have what is written to.
+const (
+	com1Data   = 0x3f8
+	com1Status = com1Data + 5 // LSR of the 16550
+	thre       = 0x20         // its bit 5: the transmit holding register is empty
+	debugPort  = 0x402
+	debugMagic = 0xe9 // what QEMU's isa-debugcon reads as
+)
+
+// TestDisk is the image of a bootable disk of 1 MiB, always the same bytes. A BIOS starts its first sector, UEFI the application in
+// its one partition.
 func TestDisk() []byte {
 	disk := make([]byte, testDiskSize)
 	code := bootCode()
@@ -28,6 +38,7 @@ func TestDisk() []byte {
 	copy(disk[signatureAt:], "BJAR")
 	copy(disk[tableAt:], partition(1, testDiskSize/sectorSize-1))
 	disk[510], disk[511] = 0x55, 0xaa
+	copy(disk[sectorSize:], espVolume())
 	return disk
 }
 
@@ -77,12 +88,6 @@ func bootCode() []byte {
 	const (
 		start   = loadAddress + 5
 		message = loadAddress + 0x40
-
-		com1Data   = 0x3f8
-		com1Status = com1Data + 5 // LSR of the 16550
-		thre       = 0x20         // its bit 5: the transmit holding register is empty
-		debugPort  = 0x402
-		debugMagic = 0xe9 // what QEMU's isa-debugcon reads as
 	)
 	var a assembler
 	// Some BIOSes come in as 07c0:0000; make it 0000:7c00.
@@ -134,12 +139,11 @@ func bootCode() []byte {
 	return append(a.bytes(), TestDiskLine+"\r\n\x00"...)
 }
 
-// partition is an entry of the partition table: active, of type 0xda ('non-filesystem data'), so that no system takes
-// it for one of its own. Cylinder, head and sector follow the geometry that BIOSes use for small disks: 16 heads
-// of 63 sectors.
+// partition is an entry of the partition table: active, of type 0xef, an EFI system partition. Cylinder, head and sector
+// follow the geometry that BIOSes use for small disks: 16 heads of 63 sectors.
 func partition(first, count uint32) []byte {
 	e := make([]byte, 16)
-	e[0], e[4] = 0x80, 0xda
+	e[0], e[4] = 0x80, 0xef
 	copy(e[1:], chs(first))
 	copy(e[5:], chs(first+count-1))
 	binary.LittleEndian.PutUint32(e[8:], first)
