@@ -289,6 +289,7 @@ func fakeEvents(happy bool) []pipeline.Event {
 
 // fakeChanges are one of each kind.
 var fakeChanges = []specs.Change{
+	{Kind: "spec", Name: "roms/toy", What: specs.Added, New: "0f1e2d3c4b5a"},
 	{Kind: "source", Name: "seabios", What: specs.Changed, Old: "1.16.2-1", New: "1.16.3-1"},
 	{Guest: "debian-bookworm-x86_64", Kind: "snapshot", What: specs.Changed, Old: "20260901T000000Z", New: "20261101T000000Z"},
 	{Guest: "debian-bookworm-x86_64", Kind: "kernel", What: specs.Changed, Old: "linux-image-6.1.0-40-amd64 6.1.153-1",

@@ -9,7 +9,7 @@ import (
 	"github.com/belljar/belljar/specs"
 )
 
-// locked prints what became of a lock: the changes, a line each, under the guest that they are of.
+// locked prints what became of a lock: the changes, a line each, under the guest that they are of, or under what they are.
 func (p *printer) locked(r *pipeline.LockResult) {
 	width := 0
 	for _, c := range r.Details {
@@ -17,7 +17,7 @@ func (p *printer) locked(r *pipeline.LockResult) {
 	}
 	heading := ""
 	for _, c := range r.Details {
-		if h := cmp.Or(c.Guest, "sources"); h != heading {
+		if h := cmp.Or(c.Guest, c.Kind+"s"); h != heading {
 			heading = h
 			p.coloured(bold, h, "")
 		}
