@@ -21,7 +21,7 @@ func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 type Event struct {
 	PCR    int    `json:"pcr"`
 	Digest Digest `json:"digest"`
-	Name   string `json:"name"` // as the firmware's log calls it
+	Name   string `json:"name"` // as the firmware's log calls it; empty of what a TPM was told: it hears digests alone
 }
 
 // Algorithm is a bank of a TPM, by the name that vboot and coreboot's log give it.
