@@ -87,7 +87,7 @@ func boot() error {
 	if err := nameHost(); err != nil {
 		return err
 	}
-	if err := <-modules.port; err != nil {
+	if err := <-modules.late; err != nil {
 		return err
 	}
 	return switchRoot("/root", "/belljar/bin/busybox", "sh", "/belljar/init", o.mode, found.inputs, found.scratch)

@@ -120,7 +120,7 @@ func TestDisks(t *testing.T) {
 // What is no module does not load; the first of these is named.
 func TestLoadModules(t *testing.T) {
 	dir := lay(t, map[string]string{
-		"disks": "", "root": "erofs.ko\n", "erofs.ko": "no module", "port": "virtio_rng.ko\nvirtio_console.ko\n", "virtio_rng.ko": "no module",
+		"disks": "", "root": "erofs.ko\n", "erofs.ko": "no module", "late": "virtio_rng.ko\next4.ko\n", "virtio_rng.ko": "no module",
 	})
 	l, err := loadModules(dir)
 	if err != nil {
@@ -129,10 +129,10 @@ func TestLoadModules(t *testing.T) {
 	if err := <-l.root; err == nil || !strings.HasPrefix(err.Error(), "load erofs.ko: ") {
 		t.Errorf("for the root: %v", err)
 	}
-	if err := <-l.port; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
-		t.Errorf("for the port: %v", err)
+	if err := <-l.late; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
+		t.Errorf("late: %v", err)
 	}
-	if _, err := loadModules(lay(t, map[string]string{"disks": "gone.ko\n", "root": "", "port": ""})); err == nil ||
+	if _, err := loadModules(lay(t, map[string]string{"disks": "gone.ko\n", "root": "", "late": ""})); err == nil ||
 		!strings.HasPrefix(err.Error(), "load gone.ko: no such file") {
 		t.Errorf("for the disks: %v", err)
 	}
@@ -140,27 +140,9 @@ func TestLoadModules(t *testing.T) {
 		t.Error("no list of modules, and nobody minds")
 	}
 	// A driver that does not load is not needed here.
-	l, err = loadModules(lay(t, map[string]string{"disks": "", "root": "", "port": "", "scratch": "", "drivers": "ahci.ko\n"}))
-	if err != nil || <-l.root != nil || <-l.port != nil {
+	l, err = loadModules(lay(t, map[string]string{"disks": "", "root": "", "late": "", "drivers": "ahci.ko\n"}))
+	if err != nil || <-l.root != nil || <-l.late != nil {
 		t.Errorf("a driver: %v", err)
-	}
-}
-
-// What is left to process 1 is copied, with the order in which it is to be loaded.
-func TestKeepForLater(t *testing.T) {
-	dir := lay(t, map[string]string{"scratch": "jbd2.ko\next4.ko\n", "jbd2.ko": "j", "ext4.ko": "e", "erofs.ko": "not this"})
-	to := t.TempDir() + "/modules"
-	if err := keepForLater(dir, "scratch", to); err != nil {
-		t.Fatal(err)
-	}
-	if got := names(to); !slices.Equal(got, []string{"ext4.ko", "jbd2.ko", "scratch"}) {
-		t.Errorf("kept: %q", got)
-	}
-	if b, err := os.ReadFile(to + "/scratch"); err != nil || string(b) != "jbd2.ko\next4.ko\n" {
-		t.Errorf("the list is %q, %v", b, err)
-	}
-	if err := keepForLater(lay(t, map[string]string{"scratch": "gone.ko\n"}), "scratch", t.TempDir()+"/modules"); err == nil {
-		t.Error("a module that is not there, and nobody minds")
 	}
 }
 

@@ -12,19 +12,18 @@ import (
 // loading is what goes on beside the search for the disks.
 type loading struct {
 	root <-chan error // gives the outcome for what the root is laid out with
-	port <-chan error // and for the drivers of the port and of the entropy device, which may come after it
+	late <-chan error // and for the rest, which may come after it
 }
 
-// loadModules loads what the disks are found with. What the root is laid out with is loaded beside the search for them,
-// and the drivers of the port beside what follows; the scratch disk's file system is left to process 1. In what boots by
-// itself there are drivers too, for hardware that may not be here; the root may be on any of it, so there nothing is
-// left for later.
+// loadModules loads what the disks are found with. What the root is laid out with is loaded beside the search for them, and
+// the rest beside what follows. In what boots by itself there are drivers too, for hardware that may not be here; the root
+// may be on any of it, so there nothing is left for later.
 func loadModules(dir string) (loading, error) {
-	root, port := make(chan error, 1), make(chan error, 1)
-	l := loading{root, port}
+	root, late := make(chan error, 1), make(chan error, 1)
+	l := loading{root, late}
 	drivers, err := list(dir, "drivers")
 	if err == nil {
-		for _, name := range []string{"disks", "root", "port", "scratch"} {
+		for _, name := range []string{"disks", "root", "late"} {
 			if err := load(dir, name); err != nil {
 				return l, err
 			}
@@ -35,7 +34,7 @@ func loadModules(dir string) (loading, error) {
 			}
 		}
 		root <- nil
-		port <- nil
+		late <- nil
 		return l, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -48,7 +47,7 @@ func loadModules(dir string) (loading, error) {
 	// sees must not depend on which of two was quicker.
 	go func() {
 		root <- load(dir, "root")
-		port <- load(dir, "port")
+		late <- load(dir, "late")
 	}()
 	return l, nil
 }
@@ -74,23 +73,6 @@ func list(dir, name string) ([]string, error) {
 		return nil, err
 	}
 	return strings.Fields(string(b)), nil
-}
-
-// keepForLater copies the modules of a list to another folder, with the list, for process 1 to load.
-func keepForLater(dir, name, to string) error {
-	modules, err := list(dir, name)
-	if err != nil {
-		return err
-	}
-	if err := os.Mkdir(to, 0o755); err != nil {
-		return err
-	}
-	for _, file := range append(modules, name) {
-		if err := copyFile(dir+"/"+file, to+"/"+file, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func insert(dir, name string) error {

@@ -85,18 +85,14 @@ func layRoot(l layout, verity string) error {
 	return mountAll(overRoot)
 }
 
-// moveIn copies to /belljar what lives on: the shell and process 1, the agent and this run's own files, if there are any,
-// and the modules that are still to be loaded: none in what boots by itself.
+// moveIn copies to /belljar what lives on: the shell and process 1, the agent and this run's own files, if there are any.
 func moveIn() error {
 	for from, to := range map[string]string{"/bin": "bin", "/pid1": "init", "/agent": "agent", "/run-files": "."} {
 		if err := copyTree(from, "/belljar/"+to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if _, err := os.Stat("/modules/drivers"); err == nil {
-		return nil
-	}
-	return keepForLater("/modules", "scratch", "/belljar/modules")
+	return nil
 }
 
 // copyTree copies a file, a symbolic link or a folder with what is in it.

@@ -59,16 +59,11 @@ func Build(w io.Writer, c Config) error {
 			return err
 		}
 	}
-	rest := c.Modules
-	for _, part := range []struct {
-		list    string
-		through []string
-	}{{"disks", forDisks}, {"root", forRoot}, {"port", forPort}} {
-		n := behind(rest, part.through)
-		files = append(files, modules("modules/"+part.list, rest[:n])...)
-		rest = rest[n:]
-	}
-	files = append(files, modules("modules/scratch", rest)...)
+	root := behind(c.Modules, forDisks)
+	late := max(root, behind(c.Modules, forRoot))
+	files = append(files, modules("modules/disks", c.Modules[:root])...)
+	files = append(files, modules("modules/root", c.Modules[root:late])...)
+	files = append(files, modules("modules/late", c.Modules[late:])...)
 	if len(c.Drivers) > 0 {
 		files = append(files, modules("modules/drivers", c.Drivers)...)
 	}

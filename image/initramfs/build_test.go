@@ -45,8 +45,8 @@ func TestBuild(t *testing.T) {
 		last = it.Name
 		got[it.Name] = it
 	}
-	if disks, scratch := got["modules/disks"], got["modules/scratch"]; disks.Data != "" || scratch.Data != "virtio.ko\na.ko\n" {
-		t.Errorf("modules/disks is %q and modules/scratch is %q", disks.Data, scratch.Data)
+	if disks, late := got["modules/disks"], got["modules/late"]; disks.Data != "" || late.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/disks is %q and modules/late is %q", disks.Data, late.Data)
 	}
 	if it := got["init"]; it.Mode != TypeFile|0o755 || it.Data != "\x7fELF init" {
 		t.Errorf("init has mode %o and is %q", it.Mode, it.Data)
@@ -59,13 +59,13 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// What the disks are found with is loaded first, then what the root is laid out with, then the port's driver; the rest,
-// which process 1 loads, stands in a list of its own. The agent is there for those who ask for it.
-func TestListsOfModulesAndAgent(t *testing.T) {
+// What the disks are found with is loaded first, then what the root is laid out with; the rest, which may be loaded beside other work, stands in a list of
+// its own. The agent is there for those who ask for it.
+func TestLateModulesAndAgent(t *testing.T) {
 	c := config()
 	c.Agent = Bytes("", 0, []byte("agent"))
 	c.Modules = nil
-	for _, name := range []string{"virtio.ko", "virtio_pci.ko", "dm-mod.ko", "dm-verity.ko", "virtio_console.ko", "virtio-rng.ko", "jbd2.ko", "ext4.ko"} {
+	for _, name := range []string{"virtio.ko", "virtio_pci.ko", "dm-mod.ko", "dm-verity.ko", "jbd2.ko", "ext4.ko"} {
 		c.Modules = append(c.Modules, Bytes(name, 0, []byte("m")))
 	}
 	var b bytes.Buffer
@@ -82,7 +82,7 @@ func TestListsOfModulesAndAgent(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"modules/disks": "virtio.ko\nvirtio_pci.ko\n", "modules/root": "dm-mod.ko\ndm-verity.ko\n",
-		"modules/port": "virtio_console.ko\nvirtio-rng.ko\n", "modules/scratch": "jbd2.ko\next4.ko\n", "agent": "agent",
+		"modules/late": "jbd2.ko\next4.ko\n", "agent": "agent",
 	} {
 		if got[name].Data != want {
 			t.Errorf("%s is %q, want %q", name, got[name].Data, want)
@@ -177,8 +177,8 @@ func TestBuildForItself(t *testing.T) {
 	if it := got["modules/drivers"]; it.Data != "ahci.ko\nnvme.ko\n" {
 		t.Errorf("modules/drivers is %q", it.Data)
 	}
-	if disks, scratch := got["modules/disks"], got["modules/scratch"]; disks.Data != "" || scratch.Data != "virtio.ko\na.ko\n" {
-		t.Errorf("modules/disks is %q and modules/scratch is %q", disks.Data, scratch.Data)
+	if disks, late := got["modules/disks"], got["modules/late"]; disks.Data != "" || late.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/disks is %q and modules/late is %q", disks.Data, late.Data)
 	}
 	b.Reset()
 	if err := Build(&b, config()); err != nil {

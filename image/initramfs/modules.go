@@ -14,15 +14,12 @@ import (
 // check of its root. The list names what the machine needs; what these need in turn is read from the package. A name
 // may be an alias: which module has SHA-256, and whether it is one, differs between kernels. (Debian's has the portable
 // one built in. The one for SSSE3 is three times slower than that under emulation, and is left where it is.)
-// First comes what the disks are found with, then what the root is laid out with, then what sshd listens on; init loads
-// these, the latter beside its work. The scratch disk's file system, which takes longest of all, is left to process 1,
-// which loads it beside the start of sshd.
-var Wanted = slices.Concat(forDisks, forRoot, forPort, []string{"ext4"})
+// First comes what the disks are found with, then what the root is laid out with: init loads the others beside its work.
+var Wanted = slices.Concat(forDisks, forRoot, []string{"virtio_console", "virtio_rng", "ext4"})
 
 var (
 	forDisks = []string{"virtio_pci", "virtio_blk"}
 	forRoot  = []string{"erofs", "overlay", "crypto_sha256", "dm_verity"}
-	forPort  = []string{"virtio_console", "virtio_rng"}
 )
 
 // Drivers are the modules that a disk which boots by itself may need to find itself again: on whichever bus it is.

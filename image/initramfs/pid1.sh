@@ -11,18 +11,8 @@ off() { trap '' TERM; say "powering off"; $B sync; $B poweroff -f; $B sleep 60; 
 fatal() { say "FATAL $*"; off; }
 trap off TERM USR2
 
-# The scratch disk's file system. No other module takes so long, and sshd needs none of it.
-modules() {
-	[ -d /belljar/modules ] || return 0
-	while read -r module; do
-		$B insmod "/belljar/modules/$module" || fatal "load $module"
-	done </belljar/modules/scratch
-	$B rm -r /belljar/modules
-}
-
 # The disks of this run alone. The agent waits for /belljar/ready before it says that it is there.
 disks() { # INPUTS SCRATCH
-	modules
 	if [ -n "$1" ]; then
 		$B mount -t erofs -o ro,nosuid,nodev "/dev/$1" /inputs || fatal "mount of the inputs on $1"
 	fi
@@ -103,7 +93,6 @@ agent() {
 if [ -e /belljar/park ]; then
 	: >/belljar/ready
 	agent &
-	modules &
 	sshd
 	wait
 	$B rm -f /belljar/park /belljar/ready /belljar/ssh_host_ed25519_key /belljar/authorized_keys
