@@ -54,21 +54,23 @@ func (m *Image) FindLoader(arch string) (BootFile, error) {
 	return BootFile{Size: n.size, Open: func() (io.ReadCloser, error) { return n.open(), nil }}, nil
 }
 
-// Sizes of the EFI system partition. UEFI wants FAT32, which has at least 65525 clusters; the smallest are 512 bytes.
+// Sizes of a FAT volume. UEFI wants FAT32, which has at least 65525 clusters; the smallest are 512 bytes.
 // What is not used takes no room in the file.
 const (
-	espLeast = 40 << 20
-	espSpare = 4 << 20 // for the tables, and for what somebody wants to add
-	espAlign = 1 << 20
+	fatLeast = 40 << 20
+	fatSpare = 4 << 20 // for the tables, and for what somebody wants to add
+	fatAlign = 1 << 20
 )
 
+// textFile is a file of that text.
+func textFile(s string) *BootFile {
+	return &BootFile{int64(len(s)), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }}
+}
+
 // espTree are the files of the partition, each folder before what is in it.
-func (b *Boot) espTree() []espEntry {
-	text := func(s string) BootFile {
-		return BootFile{int64(len(s)), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }}
-	}
+func (b *Boot) espTree() []fatEntry {
 	entry := "title " + b.Title + "\nlinux /belljar/vmlinuz\ninitrd /belljar/initrd\noptions " + b.Cmdline + "\n"
-	return []espEntry{
+	return []fatEntry{
 		{"/EFI", nil},
 		{"/EFI/BOOT", nil},
 		{"/EFI/BOOT/" + loaders[b.Arch].efi, &b.Loader},
@@ -77,35 +79,41 @@ func (b *Boot) espTree() []espEntry {
 		{"/belljar/vmlinuz", &b.Kernel},
 		{"/loader", nil},
 		{"/loader/entries", nil},
-		{"/loader/entries/belljar.conf", ref(text(entry))},
+		{"/loader/entries/belljar.conf", textFile(entry)},
 		// No menu, unless a key is held while it starts; systemd-boot's own loader.conf(5).
-		{"/loader/loader.conf", ref(text("default belljar.conf\ntimeout 0\nconsole-mode keep\n"))},
+		{"/loader/loader.conf", textFile("default belljar.conf\ntimeout 0\nconsole-mode keep\n")},
 	}
 }
 
-type espEntry struct {
+// writeESP makes the EFI system partition in an empty file and returns its size.
+func writeESP(ctx context.Context, out *os.File, b *Boot, clock time.Time) (int64, error) {
+	size, err := writeFAT(ctx, out, b.espTree(), clock)
+	if err != nil {
+		return 0, fmt.Errorf("EFI system partition: %w", err)
+	}
+	return size, nil
+}
+
+type fatEntry struct {
 	name string
 	file *BootFile // nil: a folder
 }
 
-func ref[T any](v T) *T { return &v }
-
-// writeESP makes the EFI system partition in an empty file and returns its size.
-func writeESP(ctx context.Context, out *os.File, b *Boot, clock time.Time) (int64, error) {
-	tree := b.espTree()
-	size := int64(espSpare)
+// writeFAT makes a FAT32 volume of the files in an empty file and returns its size.
+func writeFAT(ctx context.Context, out *os.File, tree []fatEntry, clock time.Time) (int64, error) {
+	size := int64(fatSpare)
 	for _, e := range tree {
 		if e.file != nil {
 			size += e.file.Size
 		}
 	}
-	size = max(espLeast, (size+espAlign-1)/espAlign*espAlign)
+	size = max(fatLeast, (size+fatAlign-1)/fatAlign*fatAlign)
 	if err := out.Truncate(size); err != nil {
-		return 0, fmt.Errorf("EFI system partition: %w", err)
+		return 0, err
 	}
 	fs, err := fat32.Create(file.New(out, false), size, 0, sectorSize, "BELLJAR", true)
 	if err != nil {
-		return 0, fmt.Errorf("EFI system partition: %w", err)
+		return 0, err
 	}
 	for _, e := range tree {
 		if e.file == nil {
@@ -114,13 +122,10 @@ func writeESP(ctx context.Context, out *os.File, b *Boot, clock time.Time) (int6
 			err = copyToFAT(ctx, fs, e.name, e.file)
 		}
 		if err != nil {
-			return 0, fmt.Errorf("EFI system partition: %s: %w", e.name, err)
+			return 0, fmt.Errorf("%s: %w", e.name, err)
 		}
 	}
-	if err := settleFAT(out, clock); err != nil {
-		return 0, fmt.Errorf("EFI system partition: %w", err)
-	}
-	return size, nil
+	return size, settleFAT(out, clock)
 }
 
 func copyToFAT(ctx context.Context, fs *fat32.FileSystem, name string, f *BootFile) (err error) {
