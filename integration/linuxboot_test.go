@@ -1,12 +1,18 @@
 package integration
 
 import (
+	"archive/tar"
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/image/initramfs"
 )
 
 const linuxBootSpec = "roms/linuxboot-qemu-q35"
@@ -137,4 +143,85 @@ func flipText(old string) func(*testing.T, []byte) {
 		}
 		rom[at] ^= 0x20
 	}
+}
+
+// A disk that image made is found by the ROM's init, measured and started; what it starts is the ROM's own kernel, with an
+// init that says so.
+func TestSlowLinuxBootDisk(t *testing.T) {
+	b, path := linuxBoot(t)
+	b.succeed("stage", "export", linuxBootSpec+"#kernel", "--output", "kernel.tar")
+	b.succeed("stage", "export", linuxBootSpec+"#busybox", "--output", "busybox.tar")
+	disk := filepath.Join(b.cwd, "disk.img")
+	out, err := os.Create(disk)
+	must(t, err)
+	defer out.Close()
+	content := image.LinuxDisk{
+		Kernel:    inMemory(member(t, filepath.Join(b.cwd, "kernel.tar"), "bzImage")),
+		Initramfs: inMemory(diskInitramfs(t, member(t, filepath.Join(b.cwd, "busybox.tar"), "busybox"))),
+		Cmdline:   "console=ttyS0,115200 panic=5",
+	}
+	must(t, content.Write(context.Background(), out, b.cwd, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+
+	profile := filepath.Join(b.cwd, "disk.yaml")
+	must(t, os.WriteFile(profile, []byte(`name: disk
+machine: pc-q35-6.2
+tpm: "2.0"
+steps:
+  - text: 'linuxboot: measured /boot/vmlinuz into PCR 5'
+  - text: 'linuxboot: starting /boot/vmlinuz of /dev/sda1'
+  - text: 'Linux version'
+  - expect: '^the disk starts$'
+  - power-off: true
+  - pcr: {bank: sha256, index: 5}
+forbid: ['Kernel panic']
+`), 0o644))
+	v := verdicts(t, b.exit(0, "smoke", path, "--profile", profile, "--disk", disk, "--json").stdout)[0]
+	if len(v.Steps) != 7 || !strings.HasPrefix(v.Steps[6].Line, "6 measurements (sha256), each as expected") {
+		t.Errorf("%+v", v.Steps)
+	}
+}
+
+func inMemory(data []byte) image.BootFile {
+	return image.BootFile{Size: int64(len(data)), Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
+}
+
+// member is a file of an exported stage.
+func member(t *testing.T, archive, name string) []byte {
+	t.Helper()
+	f, err := os.Open(archive)
+	must(t, err)
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err != nil {
+			t.Fatalf("%s in %s: %v", name, archive, err)
+		}
+		if h.Name == name {
+			data, err := io.ReadAll(r)
+			must(t, err)
+			return data
+		}
+	}
+}
+
+// diskInitramfs is what the disk's kernel starts: a shell script that says so and powers the machine off.
+func diskInitramfs(t *testing.T, busybox []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := initramfs.NewWriter(&b)
+	for _, f := range []struct {
+		name string
+		mode uint32
+		data []byte
+	}{
+		{"bin", initramfs.TypeDir | 0o755, nil},
+		{"bin/busybox", initramfs.TypeFile | 0o755, busybox},
+		{"init", initramfs.TypeFile | 0o755, []byte("#!/bin/busybox sh\necho the disk starts\nexec /bin/busybox poweroff -f\n")},
+	} {
+		must(t, w.WriteHeader(initramfs.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data))}))
+		_, err := w.Write(f.data)
+		must(t, err)
+	}
+	must(t, w.Close())
+	return b.Bytes()
 }
