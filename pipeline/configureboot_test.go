@@ -213,7 +213,7 @@ func smallGuest(t *testing.T, more ...testDeb) (*house, *plan, *vm.Run) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.backend, h.once = &qemu.Backend{}, true
+	h.backend, h.once, h.pace = &qemu.Backend{}, true, vm.TCGPace
 	p, err := makePlan(filepath.Join("..", "specs", "shipped", "roms", "seabios.yaml"), "", "debian-bookworm-x86_64")
 	if err != nil {
 		t.Fatal(err)
