@@ -65,7 +65,7 @@ test: setup-test test-store $(TOOLS)/gotestsum lint ## set up, then all tests: l
 
 test-all: test ## all that, and the slow extras
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 $(TOOLS)/gotestsum --format standard-verbose -- \
-		-count=1 -timeout 150m -run 'Slow' ./integration/
+		-count=1 -timeout 10h -run 'Slow' ./integration/
 
 test-long: setup-test test-store $(TOOLS)/gotestsum ## the shipped toolchains, each built in a guest: hours under TCG; goes on where it stopped
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_LONG=1 $(TOOLS)/gotestsum --format standard-verbose -- \

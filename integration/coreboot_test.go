@@ -49,6 +49,6 @@ func TestSlowUBoot(t *testing.T) {
 		t.Skip("fetches and builds U-Boot four times; asked for by BELLJAR_SLOW=1")
 	}
 	for _, spec := range []string{"roms/u-boot-qemu-x86", "roms/u-boot-qemu-x86_64"} {
-		t.Run(spec, func(t *testing.T) { builtAsDocumented(t, spec, []string{guest64, guest32}, "U-Boot 2023.01") })
+		t.Run(spec, func(t *testing.T) { builtAsDocumented(t, spec, []string{guest64, guest32}, "u-boot 2023.01") })
 	}
 }
