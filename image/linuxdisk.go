@@ -29,7 +29,7 @@ const linuxDiskID = 0x424a4c42
 func (d *LinuxDisk) Write(ctx context.Context, out *os.File, tempDir string, clock time.Time) error {
 	volume, err := os.CreateTemp(tempDir, "fat-*")
 	if err != nil {
-		return fmt.Errorf("Linux disk: %w", err)
+		return fmt.Errorf("disk with a Linux: %w", err)
 	}
 	defer func() {
 		volume.Close()
@@ -41,14 +41,14 @@ func (d *LinuxDisk) Write(ctx context.Context, out *os.File, tempDir string, clo
 		{"/" + DiskDescription, textFile("kernel vmlinuz\ninitrd initrd\nappend " + d.Cmdline + "\n")},
 	}, clock)
 	if err != nil {
-		return fmt.Errorf("Linux disk: %w", err)
+		return fmt.Errorf("disk with a Linux: %w", err)
 	}
 	const start = 1 << 20 // where partitions are expected to begin
 	if err := out.Truncate(start + size); err != nil {
-		return fmt.Errorf("Linux disk: %w", err)
+		return fmt.Errorf("disk with a Linux: %w", err)
 	}
 	if _, err := io.Copy(io.NewOffsetWriter(out, start), io.NewSectionReader(volume, 0, size)); err != nil {
-		return fmt.Errorf("Linux disk: %w", err)
+		return fmt.Errorf("disk with a Linux: %w", err)
 	}
 	return WriteMBR(out, start+size, linuxDiskID, []MBRPartition{
 		{Type: mbr.Fat32LBA, Offset: start, Size: size, Bootable: true},
