@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // builtROM builds a shipped ROM, or finds it built, and returns its bytes and where they lie.
@@ -15,13 +16,21 @@ func builtROM(t *testing.T, spec string) (data []byte, path string) {
 	if os.Getenv("BELLJAR_SLOW") != "1" {
 		t.Skip("fetches and builds " + spec + "; asked for by BELLJAR_SLOW=1")
 	}
-	b := onShared(t)
+	path = onShared(t).buildROM(spec)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	return data, path
+}
+
+// buildROM fetches and builds a shipped ROM, or finds it built, and returns where it lies.
+func (b *belljar) buildROM(spec string, args ...string) (path string) {
+	b.t.Helper()
 	b.succeed("fetch", spec)
 	var r built
-	b.succeed("build", spec, "--json").result(t, &r)
-	data, err := os.ReadFile(r.Artifacts[0].Path)
-	must(t, err)
-	return data, r.Artifacts[0].Path
+	o := b.succeed(append([]string{"build", spec, "--json"}, args...)...)
+	o.result(b.t, &r)
+	b.t.Logf("%s %s: cached %v, under %s, took %s", spec, strings.Join(args, " "), r.Cached, r.Accel, o.took.Round(time.Second))
+	return r.Artifacts[0].Path
 }
 
 // cbfsFile is a file of a coreboot ROM: where its header and its data lie.

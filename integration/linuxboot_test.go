@@ -25,12 +25,7 @@ func linuxBoot(t *testing.T) (*belljar, string) {
 		t.Skip("builds a kernel, the first time; asked for by BELLJAR_SLOW=1")
 	}
 	b := onShared(t)
-	b.succeed("fetch", linuxBootSpec)
-	var r built
-	o := b.succeed("build", linuxBootSpec, "--json")
-	o.result(t, &r)
-	t.Logf("cached %v, under %s, took %s", r.Cached, r.Accel, o.took.Round(time.Second))
-	return b, r.Artifacts[0].Path
+	return b, b.buildROM(linuxBootSpec)
 }
 
 // The shipped LinuxBoot ROM is that of docs/roms.md, and measures the same in each of five boots: what its spec says.

@@ -61,11 +61,12 @@ func hardwareFlags(c *cobra.Command, e *env, to *pipeline.Hardware) {
 	f.StringVar(&to.Machine, "machine", "", "QEMU's machine `type`, with its version: pc-q35-6.2")
 	f.Var((*size)(&to.Memory), "memory", "the machine's memory: `SIZE` with MiB or GiB")
 	f.Var(&choice{&to.Console, []string{"serial", "debugcon"}}, "console", "what is read: `serial|debugcon`")
-	f.Var(&choice{&to.TPM, []string{"2.0", "1.2", pipeline.TPMNone}}, "tpm", "a fresh TPM of that version: `2.0|1.2`, or none")
+	tpms := []string{"2.0", "1.2", pipeline.TPMNone}
+	f.Var(&choice{&to.TPM, tpms}, "tpm", "a fresh TPM of that version: `2.0|1.2`, or none")
 	f.StringVar(&to.Disk, "disk", "", "image of a hard disk, of which the machine gets a copy: `FILE`, test (Belljar's own) or none")
 	f.StringVar(&to.USB, "usb", "", "image `FILE` of a USB stick, which the machine cannot write to")
 	f.StringVar(&to.Vars, "vars", "", "`FILE` of a UEFI's variables, of which the machine gets a copy (default: the one beside the ROM)")
-	for flag, values := range map[string][]string{"console": {"serial", "debugcon"}, "tpm": {"2.0", "1.2", pipeline.TPMNone}} {
+	for flag, values := range map[string][]string{"console": {"serial", "debugcon"}, "tpm": tpms} {
 		e.completeFlag(c, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
