@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -225,7 +224,7 @@ func (d *BootDisk) WriteSparse(ctx context.Context, out *os.File, o ExportOption
 			return err
 		}
 		for part := range slices.Chunk(b[:n], hole) {
-			if !bytes.Equal(part, nothing[:len(part)]) {
+			if !allZero(part) {
 				if _, err := out.WriteAt(part, off); err != nil {
 					return err
 				}

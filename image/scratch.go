@@ -1,13 +1,16 @@
 package image
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/belljar/belljar/fault"
 )
@@ -37,7 +40,7 @@ func makeExt4(f *os.File, size int64) error {
 		return err
 	}
 	id := uuid.MustParse(guid("scratch"))
-	_, err := ext4.Create(file.New(f, false), size, 0, sectorSize, &ext4.Params{
+	_, err := ext4.Create(file.New(holes{f}, false), size, 0, sectorSize, &ext4.Params{
 		UUID:            &id,
 		SectorsPerBlock: 8,
 		VolumeName:      "scratch",
@@ -49,4 +52,25 @@ func makeExt4(f *os.File, size int64) error {
 		},
 	})
 	return err
+}
+
+// holes is a file in which zeros become a hole, or stay one: an ext4's empty inode tables are hundreds of megabytes of them.
+type holes struct{ *os.File }
+
+// WriteAt writes p, or makes the hole that reads the same (fallocate(2): FALLOC_FL_PUNCH_HOLE).
+func (h holes) WriteAt(p []byte, at int64) (int, error) {
+	if allZero(p) && unix.Fallocate(int(h.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, int64(len(p))) == nil {
+		return len(p), nil
+	}
+	return h.File.WriteAt(p, at) // also on a file system without holes
+}
+
+// allZero says that p is nothing else, and not empty.
+func allZero(p []byte) bool {
+	for part := range slices.Chunk(p, hole) {
+		if !bytes.Equal(part, nothing[:len(part)]) {
+			return false
+		}
+	}
+	return len(p) > 0
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
+	"golang.org/x/sys/unix"
 )
 
 func TestResolve(t *testing.T) {
@@ -100,6 +101,11 @@ func TestScratch(t *testing.T) {
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || info.Size() != size {
 		t.Errorf("got %v, %v", info, err)
+	}
+	// Its empty inode tables are 256 MiB of zeros.
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > 16<<20 {
+		t.Errorf("it takes %d bytes of the disk, %v", st.Blocks*512, err)
 	}
 	fsys, err := ext4.Read(file.New(f, true), size, 0, sectorSize)
 	if err != nil {
