@@ -30,7 +30,8 @@ type Machine struct {
 	OnReset  string    `json:"on_reset"`        // 'exit' (-no-reboot) or '' (really reset)
 }
 
-// Boot is how the machine starts. At most one of Kernel and ROM is set; with neither, QEMU boots its own firmware.
+// Boot is how the machine starts. With neither Kernel nor ROM, QEMU boots its own firmware; with both, the ROM is what starts
+// the kernel, which QEMU hands to it.
 type Boot struct {
 	Kernel  string `json:"kernel,omitempty"`  // path of a bzImage
 	Initrd  string `json:"initrd,omitempty"`  // path of an initramfs
@@ -150,8 +151,8 @@ func (m Machine) validateCore() error {
 func (m Machine) validateBoot() error {
 	b := m.Boot
 	switch {
-	case b.Kernel != "" && b.ROM != "":
-		return wrong("Boot", "both a kernel and a ROM are set: want one")
+	case b.Kernel != "" && b.Vars != "":
+		return wrong("Boot.Vars", "set with a kernel")
 	case b.Kernel == "" && b.Initrd != "":
 		return wrong("Boot.Initrd", "set without a kernel")
 	case b.Kernel == "" && b.Cmdline != "":

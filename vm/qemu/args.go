@@ -100,8 +100,8 @@ func (a *args) boot(b vm.Boot, machine string) {
 		a.flag("-kernel", b.Kernel)
 	}
 	if b.Kernel != "" && b.ROM == "" {
-		// QEMU's own firmware starts the kernel: it need not look for something to boot on each disk, which takes its time
-		// under emulation. libvirt says the same for every machine.
+		// QEMU's own firmware starts the kernel: it need not look for something to boot on each disk. libvirt says the same
+		// for every machine.
 		a.flag("-boot", "strict=on")
 	}
 	if b.Initrd != "" {

@@ -124,7 +124,7 @@ func TestArgsWrongMachine(t *testing.T) {
 		"Clock":             func(m *vm.Machine) { m.Clock = time.Time{} },
 		"Accel":             func(m *vm.Machine) { m.Accel = vm.Auto },
 		"OnReset":           func(m *vm.Machine) { m.OnReset = "stop" },
-		"Boot":              func(m *vm.Machine) { m.Boot.ROM = "/x" },
+		"Boot.Vars":         func(m *vm.Machine) { m.Boot.ROM, m.Boot.Vars = "/x", "/y" },
 		"Boot.Initrd":       func(m *vm.Machine) { m.Boot.Kernel = "" },
 		"Boot.Cmdline":      func(m *vm.Machine) { m.Boot.Cmdline = "a\nb" },
 		"Disks[1].Serial":   func(m *vm.Machine) { m.Disks[1].Serial = "root" },

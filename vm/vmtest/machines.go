@@ -23,6 +23,8 @@ func Machines() map[string]vm.Machine {
 	}
 	i686 := build
 	i686.Arch, i686.CPU, i686.Memory = vm.I686, "coreduo-v1", 1<<30
+	qboot := build
+	qboot.Boot.ROM = "/usr/share/qemu/qboot.rom"
 	configure := build
 	configure.Name, configure.Disks = "configure", []vm.Disk{build.Disks[0], build.Disks[3]}
 	ports := build
@@ -42,7 +44,7 @@ func Machines() map[string]vm.Machine {
 	flash.Name, flash.Boot, flash.Disks = "smoke/uefi", vm.Boot{ROM: "/r/code.fd", Vars: "/r/vars, 1.fd"}, nil
 	return map[string]vm.Machine{
 		"smoke-flash":  flash,
-		"build-x86_64": build, "build-i686": i686, "configure": configure, "ports": ports,
+		"build-x86_64": build, "build-i686": i686, "build-qboot": qboot, "configure": configure, "ports": ports,
 		"smoke-q35": smoke, "smoke-pc": pc, "smoke-q35-virtio": virtio, "smoke-pc-virtio": pcVirtio,
 		"kvm-proof": vm.ProbeMachine(build, "/s/vmlinuz", "/s/proof"),
 	}
