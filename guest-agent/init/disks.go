@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,9 +30,13 @@ type layout struct {
 
 // disks waits for all that the command line names.
 func (f *finder) disks(o options) (l layout, err error) {
+	var by map[string]string
 	for _, serial := range o.disks {
-		if err := f.await(func() bool { return f.disk(serial) != "" }, func() string {
-			return "no disk with serial '" + serial + "'; there is: " + strings.Join(f.serials(), " ")
+		if by[serial] != "" {
+			continue
+		}
+		if err := f.await(func() bool { by = f.bySerial(); return by[serial] != "" }, func() string {
+			return "no disk with serial '" + serial + "'; there is: " + strings.Join(slices.Sorted(maps.Keys(by)), " ")
 		}); err != nil {
 			return l, err
 		}
@@ -42,7 +48,7 @@ func (f *finder) disks(o options) (l layout, err error) {
 			return l, err
 		}
 	} else {
-		l.root, l.inputs, l.scratch, l.outputs = f.disk("root"), f.disk("inputs"), f.disk("scratch"), f.disk("outputs")
+		l.root, l.inputs, l.scratch, l.outputs = by["root"], by["inputs"], by["scratch"], by["outputs"]
 	}
 	if err := f.await(func() bool { l.part = f.partition(l.root, o.label); return l.part != "" }, func() string {
 		return "the disk " + l.root + " has no partition '" + o.label + "'"
@@ -73,30 +79,15 @@ func (f *finder) await(there func() bool, reason func() string) error {
 // all are the names of the disks.
 func (f *finder) all() []string { return names(f.sys) }
 
-// disk is the name of the disk with a serial number: virtio-blk shows it in its own folder.
-func (f *finder) disk(serial string) string {
+// bySerial are the names of the disks that have a serial number, by it: virtio-blk shows it in its own folder.
+func (f *finder) bySerial() map[string]string {
+	by := map[string]string{}
 	for _, d := range f.all() {
-		if got, ok := f.serial(d); ok && got == serial {
-			return d
+		if b, err := os.ReadFile(f.sys + "/" + d + "/serial"); err == nil {
+			by[strings.TrimSpace(string(b))] = d
 		}
 	}
-	return ""
-}
-
-func (f *finder) serial(disk string) (string, bool) {
-	b, err := os.ReadFile(f.sys + "/" + disk + "/serial")
-	return strings.TrimSpace(string(b)), err == nil
-}
-
-// serials are those of all disks that have one.
-func (f *finder) serials() []string {
-	var all []string
-	for _, d := range f.all() {
-		if s, ok := f.serial(d); ok {
-			all = append(all, s)
-		}
-	}
-	return all
+	return by
 }
 
 // partition is the name of a disk's partition with a label, which a GPT has.

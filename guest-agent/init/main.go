@@ -13,6 +13,7 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,13 @@ import (
 )
 
 func main() {
+	if slices.Equal(os.Args[1:], []string{behindRole}) {
+		if err := stayBehind(); err != nil {
+			say("left behind: " + err.Error())
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getpid() != 1 {
 		_, _ = os.Stderr.WriteString("init: this is the first program of a Belljar guest, and no other can start it\n")
 		os.Exit(2)
@@ -58,19 +66,44 @@ func boot() error {
 		return err
 	}
 	o := parseCmdline(string(line))
-	modules, err := loadModules("/modules")
-	if err != nil {
+	// Everything that Belljar adds to the guest lives on one tmpfs, /belljar: not in the root's upper layer, which is
+	// what configuring an image is about. The upper layer itself lies there too, where the agent can read it.
+	if err := mountAll([]mount{{"belljar", "/belljar", "tmpfs", 0, "mode=755,size=75%"}}); err != nil {
 		return err
 	}
+	const modules = "/modules"
+	ready := beside(func() error { // two processors, two strands of work
+		if err := load(modules, "root"); err != nil {
+			return err
+		}
+		return moveIn()
+	})
+	if err := loadDisks(modules); err != nil {
+		return err
+	}
+	outcome := 0
+	later := beside(func() (err error) {
+		if err := load(modules, "ports"); err != nil {
+			return err
+		}
+		if err := nameHost(); err != nil {
+			return err
+		}
+		outcome, err = startBehind()
+		return err
+	})
 	d := finder{sys: "/sys/block", dev: "/dev", left: patience}
 	found, err := d.disks(o)
 	if err != nil {
 		return err
 	}
-	if err := <-modules.root; err != nil {
+	if err := <-ready; err != nil {
 		return err
 	}
 	if err := layRoot(found, o.verity); err != nil {
+		return err
+	}
+	if err := mountAll(overRoot); err != nil {
 		return err
 	}
 	said := "root " + found.root
@@ -84,10 +117,10 @@ func boot() error {
 	}
 	say(said + ", inputs " + or(found.inputs, "none") + ", scratch " + or(found.scratch, "tmpfs") +
 		", outputs " + or(found.outputs, "none"))
-	if err := nameHost(); err != nil {
+	if err := <-later; err != nil {
 		return err
 	}
-	if err := <-modules.late; err != nil {
+	if err := passOn(outcome); err != nil {
 		return err
 	}
 	return switchRoot("/root", "/belljar/bin/busybox", "sh", "/belljar/init", o.mode, found.inputs, found.scratch)

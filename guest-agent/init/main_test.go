@@ -91,7 +91,7 @@ func TestDisks(t *testing.T) {
 		{"by itself, not there", options{label: "pot", search: true}, "", layout{},
 			"no disk has a partition 'pot'; there is: loop0 sda vda vdb vdc"},
 		{"a disk too few", with(ssh, func(o *options) { o.disks = []string{"scratch"} }), "", layout{},
-			"no disk with serial 'scratch'; there is: outputs root inputs"},
+			"no disk with serial 'scratch'; there is: inputs outputs root"},
 		{"no partition", with(ssh, func(o *options) { o.label = "boot" }), "", layout{}, "the disk vdb has no partition 'boot'"},
 		{"no node yet", ssh, "dev/vdb1", layout{}, "the disk vdb has no partition 'root'"},
 	} {
@@ -118,31 +118,32 @@ func TestDisks(t *testing.T) {
 }
 
 // What is no module does not load; the first of these is named.
-func TestLoadModules(t *testing.T) {
+func TestLoad(t *testing.T) {
 	dir := lay(t, map[string]string{
-		"disks": "", "root": "erofs.ko\n", "erofs.ko": "no module", "late": "virtio_rng.ko\next4.ko\n", "virtio_rng.ko": "no module",
+		"none": "", "root": "erofs.ko\n", "erofs.ko": "no module", "par": "erofs.ko major=1 x=y\n", "ports": "gone.ko\nvirtio_console.ko\n",
 	})
-	l, err := loadModules(dir)
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range []struct{ list, want string }{
+		{"none", ""},
+		{"root", "load erofs.ko: "},
+		{"par", "load erofs.ko major=1 x=y: "},
+		{"ports", "load gone.ko: no such file"},
+		{"disks", "open " + dir + "/disks: no such file"},
+	} {
+		if err := load(dir, c.list); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q…", c.list, err, c.want)
+		}
 	}
-	if err := <-l.root; err == nil || !strings.HasPrefix(err.Error(), "load erofs.ko: ") {
-		t.Errorf("for the root: %v", err)
-	}
-	if err := <-l.late; err == nil || !strings.HasPrefix(err.Error(), "load virtio_rng.ko: ") {
-		t.Errorf("late: %v", err)
-	}
-	if _, err := loadModules(lay(t, map[string]string{"disks": "gone.ko\n", "root": "", "late": ""})); err == nil ||
-		!strings.HasPrefix(err.Error(), "load gone.ko: no such file") {
-		t.Errorf("for the disks: %v", err)
-	}
-	if _, err := loadModules(lay(t, nil)); err == nil {
-		t.Error("no list of modules, and nobody minds")
-	}
+}
+
+func TestLoadDisks(t *testing.T) {
 	// A driver that does not load is not needed here.
-	l, err = loadModules(lay(t, map[string]string{"disks": "", "root": "", "late": "", "drivers": "ahci.ko\n"}))
-	if err != nil || <-l.root != nil || <-l.late != nil {
+	if err := loadDisks(lay(t, map[string]string{"disks": "", "drivers": "ahci.ko\n"})); err != nil {
 		t.Errorf("a driver: %v", err)
+	}
+	for _, files := range []map[string]string{nil, {"disks": "gone.ko\n"}} {
+		if err := loadDisks(lay(t, files)); err == nil {
+			t.Errorf("from %q: no error", files)
+		}
 	}
 }
 

@@ -9,47 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loading is what goes on beside the search for the disks.
-type loading struct {
-	root <-chan error // gives the outcome for what the root is laid out with
-	late <-chan error // and for the rest, which may come after it
+// loadDisks loads what the disks are found with. In what boots by itself there are drivers too, for hardware that may not be
+// here; the root may be on any of it.
+func loadDisks(dir string) error {
+	if err := load(dir, "disks"); err != nil {
+		return err
+	}
+	drivers, err := list(dir, "drivers")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range drivers {
+		if err := insert(dir, name); err != nil {
+			say(name + " does not load: " + err.Error())
+		}
+	}
+	return nil
 }
 
-// loadModules loads what the disks are found with. What the root is laid out with is loaded beside the search for them, and
-// the rest beside what follows. In what boots by itself there are drivers too, for hardware that may not be here; the root
-// may be on any of it, so there nothing is left for later.
-func loadModules(dir string) (loading, error) {
-	root, late := make(chan error, 1), make(chan error, 1)
-	l := loading{root, late}
-	drivers, err := list(dir, "drivers")
-	if err == nil {
-		for _, name := range []string{"disks", "root", "late"} {
-			if err := load(dir, name); err != nil {
-				return l, err
-			}
-		}
-		for _, name := range drivers {
-			if err := insert(dir, name); err != nil {
-				say(name + " does not load: " + err.Error())
-			}
-		}
-		root <- nil
-		late <- nil
-		return l, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return l, err
-	}
-	if err := load(dir, "disks"); err != nil {
-		return l, err
-	}
-	// One after another all the same: a driver's device number depends on how many have one before it, and what a build
-	// sees must not depend on which of two was quicker.
-	go func() {
-		root <- load(dir, "root")
-		late <- load(dir, "late")
-	}()
-	return l, nil
+// beside does it beside what follows, and gives its outcome once.
+func beside(do func() error) <-chan error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- do() }()
+	return outcome
 }
 
 // load loads the modules of a list, one after another. Each is needed.
@@ -66,20 +48,22 @@ func load(dir, name string) error {
 	return nil
 }
 
-// list reads one of the initramfs's lists: a file name a line.
+// list reads one of the initramfs's lists: a module a line.
 func list(dir, name string) ([]string, error) {
 	b, err := os.ReadFile(dir + "/" + name)
 	if err != nil {
 		return nil, err
 	}
-	return strings.Fields(string(b)), nil
+	return strings.FieldsFunc(string(b), func(c rune) bool { return c == '\n' }), nil
 }
 
-func insert(dir, name string) error {
+// insert loads a module: the name of its file and, after a blank, its parameters.
+func insert(dir, module string) error {
+	name, parameters, _ := strings.Cut(module, " ")
 	fd, err := unix.Open(dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.FinitModule(fd, "", 0)
+	return unix.FinitModule(fd, parameters, 0)
 }

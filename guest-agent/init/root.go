@@ -59,30 +59,17 @@ func layRoot(l layout, verity string) error {
 		}
 		device = "/dev/dm-0"
 	}
-	// Everything that Belljar adds to the guest lives on one tmpfs, /belljar: not in the root's upper layer, which is
-	// what configuring an image is about. The upper layer itself lies there too, where the agent can read it.
-	if err := mountAll([]mount{{"belljar", "/belljar", "tmpfs", 0, "mode=755,size=75%"}}); err != nil {
-		return err
-	}
 	for _, dir := range []string{"lower", "overlay", "overlay/upper", "overlay/work"} {
 		if err := os.Mkdir("/belljar/"+dir, 0o755); err != nil {
 			return err
 		}
 	}
-	copied := make(chan error, 1)
-	go func() { copied <- moveIn() }()
 	// No redirects and no metadata-only copies: what is in the upper layer must be readable without the lower one.
-	if err := mountAll([]mount{
+	return mountAll([]mount{
 		{device, "/belljar/lower", "erofs", unix.MS_RDONLY, ""},
 		{"root", "/root", "overlay", 0, "lowerdir=/belljar/lower,upperdir=/belljar/overlay/upper,workdir=/belljar/overlay/work," +
 			"redirect_dir=off,metacopy=off,index=off,xino=off"},
-	}); err != nil {
-		return err
-	}
-	if err := <-copied; err != nil {
-		return err
-	}
-	return mountAll(overRoot)
+	})
 }
 
 // moveIn copies to /belljar what lives on: the shell and process 1, the agent and this run's own files, if there are any.
@@ -136,13 +123,10 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	return errors.Join(err, out.Close())
 }
 
-// switchRoot makes dir the root and turns into the program: what busybox's switch_root does. The initramfs is memory, and
-// is emptied first.
+// switchRoot makes dir the root and turns into the program: what busybox's switch_root does, but that what was the root
+// is emptied by the process that stays in it (loadBehind).
 func switchRoot(dir, program string, args ...string) error {
 	if err := unix.Chdir(dir); err != nil {
-		return fail("switch root", err)
-	}
-	if err := empty("/"); err != nil {
 		return fail("switch root", err)
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {

@@ -59,11 +59,14 @@ func Build(w io.Writer, c Config) error {
 			return err
 		}
 	}
-	root := behind(c.Modules, forDisks)
-	late := max(root, behind(c.Modules, forRoot))
-	files = append(files, modules("modules/disks", c.Modules[:root])...)
-	files = append(files, modules("modules/root", c.Modules[root:late])...)
-	files = append(files, modules("modules/late", c.Modules[late:])...)
+	for i, rest := 0, c.Modules; i < len(groups); i++ {
+		end := behind(rest, groups[i].wanted)
+		if i == len(groups)-1 {
+			end = len(rest)
+		}
+		files = append(files, modules("modules/"+groups[i].list, rest[:end])...)
+		rest = rest[end:]
+	}
 	if len(c.Drivers) > 0 {
 		files = append(files, modules("modules/drivers", c.Drivers)...)
 	}
@@ -82,13 +85,13 @@ func behind(all []File, names []string) int {
 	return 0
 }
 
-// modules are the files of these modules, and the list that init reads.
+// modules are the files of these modules, and the list that init reads: a file name a line, and the parameters.
 func modules(list string, all []File) []File {
 	var order strings.Builder
 	var files []File
 	for _, m := range all {
 		name := m.Name[strings.LastIndexByte(m.Name, '/')+1:]
-		fmt.Fprintln(&order, name)
+		order.WriteString(strings.TrimSpace(name+" "+parameters[ModuleName(name)]) + "\n")
 		m.Name = "modules/" + name
 		files = append(files, m)
 	}

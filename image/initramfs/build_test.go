@@ -45,8 +45,8 @@ func TestBuild(t *testing.T) {
 		last = it.Name
 		got[it.Name] = it
 	}
-	if disks, late := got["modules/disks"], got["modules/late"]; disks.Data != "" || late.Data != "virtio.ko\na.ko\n" {
-		t.Errorf("modules/disks is %q and modules/late is %q", disks.Data, late.Data)
+	if disks, last := got["modules/disks"], got["modules/scratch"]; disks.Data != "" || last.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/disks is %q and modules/scratch is %q", disks.Data, last.Data)
 	}
 	if it := got["init"]; it.Mode != TypeFile|0o755 || it.Data != "\x7fELF init" {
 		t.Errorf("init has mode %o and is %q", it.Mode, it.Data)
@@ -59,13 +59,12 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// What the disks are found with is loaded first, then what the root is laid out with; the rest, which may be loaded beside other work, stands in a list of
-// its own. The agent is there for those who ask for it.
-func TestLateModulesAndAgent(t *testing.T) {
+// The modules come in lists, by when they are needed. The agent is there for those who ask for it.
+func TestModuleListsAndAgent(t *testing.T) {
 	c := config()
 	c.Agent = Bytes("", 0, []byte("agent"))
 	c.Modules = nil
-	for _, name := range []string{"virtio.ko", "virtio_pci.ko", "dm-mod.ko", "dm-verity.ko", "jbd2.ko", "ext4.ko"} {
+	for _, name := range []string{"erofs.ko", "dm-mod.ko", "dm-verity.ko", "virtio.ko", "virtio_pci.ko", "virtio_console.ko", "jbd2.ko", "ext4.ko"} {
 		c.Modules = append(c.Modules, Bytes(name, 0, []byte("m")))
 	}
 	var b bytes.Buffer
@@ -81,8 +80,9 @@ func TestLateModulesAndAgent(t *testing.T) {
 		got[it.Name] = it
 	}
 	for name, want := range map[string]string{
-		"modules/disks": "virtio.ko\nvirtio_pci.ko\n", "modules/root": "dm-mod.ko\ndm-verity.ko\n",
-		"modules/late": "jbd2.ko\next4.ko\n", "agent": "agent",
+		"modules/disks": "virtio.ko\nvirtio_pci.ko\n", "modules/root": "erofs.ko\ndm-mod.ko major=253\ndm-verity.ko\n",
+		"modules/ports": "virtio_console.ko\n", "modules/scratch": "jbd2.ko\next4.ko\n",
+		"agent": "agent",
 	} {
 		if got[name].Data != want {
 			t.Errorf("%s is %q, want %q", name, got[name].Data, want)
@@ -177,8 +177,8 @@ func TestBuildForItself(t *testing.T) {
 	if it := got["modules/drivers"]; it.Data != "ahci.ko\nnvme.ko\n" {
 		t.Errorf("modules/drivers is %q", it.Data)
 	}
-	if disks, late := got["modules/disks"], got["modules/late"]; disks.Data != "" || late.Data != "virtio.ko\na.ko\n" {
-		t.Errorf("modules/disks is %q and modules/late is %q", disks.Data, late.Data)
+	if disks, last := got["modules/disks"], got["modules/scratch"]; disks.Data != "" || last.Data != "virtio.ko\na.ko\n" {
+		t.Errorf("modules/disks is %q and modules/scratch is %q", disks.Data, last.Data)
 	}
 	b.Reset()
 	if err := Build(&b, config()); err != nil {

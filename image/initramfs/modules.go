@@ -14,13 +14,29 @@ import (
 // check of its root. The list names what the machine needs; what these need in turn is read from the package. A name
 // may be an alias: which module has SHA-256, and whether it is one, differs between kernels. (Debian's has the portable
 // one built in. The one for SSSE3 is three times slower than that under emulation, and is left where it is.)
-// First comes what the disks are found with, then what the root is laid out with: init loads the others beside its work.
-var Wanted = slices.Concat(forDisks, forRoot, []string{"virtio_console", "virtio_rng", "ext4"})
+// They come in groups, each of which init loads when it is needed, and beside what does not need it: see groups.
+var Wanted = func() (all []string) {
+	for _, g := range groups {
+		all = append(all, g.wanted...)
+	}
+	return all
+}()
 
-var (
-	forDisks = []string{"virtio_pci", "virtio_blk"}
-	forRoot  = []string{"erofs", "overlay", "crypto_sha256", "dm_verity"}
-)
+// groups are the lists of an initramfs, in an order in which each needs nothing of those behind it. The disks' needs nothing
+// of the root's either, so that the two can be loaded beside each other.
+var groups = []struct {
+	list   string
+	wanted []string
+}{
+	{"root", []string{"erofs", "overlay", "crypto_sha256", "dm_verity"}},
+	{"disks", []string{"virtio_pci", "virtio_blk"}},
+	{"ports", []string{"virtio_console", "virtio_rng"}},
+	{"scratch", []string{"ext4"}},
+}
+
+// parameters are what modules are loaded with. A block device's number otherwise depends on which driver came first, and what a
+// build sees must not depend on which of two was quicker: virtio_blk takes the last free one, 254 (block/genhd.c).
+var parameters = map[string]string{"dm_mod": "major=253"}
 
 // Drivers are the modules that a disk which boots by itself may need to find itself again: on whichever bus it is.
 // A kernel that has one of them not is none the worse for it.

@@ -5,11 +5,17 @@
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/belljar/bin LC_ALL=C.UTF-8 TZ=UTC
 B=/belljar/bin/busybox
 umask 022
+# From descriptor 9 comes why init could not load what the scratch disk needs, or nothing; it ends when that is loaded.
 
 say() { echo "belljar: $*"; }
 off() { trap '' TERM; say "powering off"; $B sync; $B poweroff -f; $B sleep 60; }
 fatal() { say "FATAL $*"; off; }
 trap off TERM USR2
+
+loaded() {
+	read -r why <&9
+	[ -z "$why" ] || fatal "$why"
+}
 
 # The disks of this run alone. The agent waits for /belljar/ready before it says that it is there.
 disks() { # INPUTS SCRATCH
@@ -17,6 +23,7 @@ disks() { # INPUTS SCRATCH
 		$B mount -t erofs -o ro,nosuid,nodev "/dev/$1" /inputs || fatal "mount of the inputs on $1"
 	fi
 	if [ -n "$2" ]; then
+		loaded
 		$B mount -t ext4 -o noatime,nosuid,nodev,barrier=0 "/dev/$2" /build || fatal "mount of the scratch disk $2"
 	else
 		$B mount -t tmpfs -o mode=755,nosuid,nodev,size=75% build /build || fatal "mount of /build"
@@ -29,6 +36,7 @@ disks() { # INPUTS SCRATCH
 # On an exported disk: nobody has put keys into it. A shell that ends is followed by the next.
 if [ "$1" = console ]; then
 	disks "$2" "$3"
+	exec 9<&-
 	$B --install -s /belljar/bin # mount, poweroff and whatever else this userland may lack
 	export HOME=/root USER=root LOGNAME=root TERM="${TERM:-vt102}"
 	cd /root || cd /
@@ -79,12 +87,12 @@ sshd() {
 		-o KbdInteractiveAuthentication=no -o KexAlgorithms=curve25519-sha256 -o HostKeyAlgorithms=ssh-ed25519 \
 		-o Ciphers=@CIPHERS@ -o Compression=no -o MaxSessions=100 -o LoginGraceTime=0 -o LogLevel=ERROR \
 		-o ClientAliveInterval=0 -o TCPKeepAlive=no -o Subsystem='sftp internal-sftp' \
-		<>"$port" >&0 2>/dev/console
+		<>"$port" >&0 2>/dev/console 9<&-
 }
 
 # The agent hashes itself and waits for the disks beside the handshake; then sshd connects the host to it. It serves one.
 agent() {
-	/belljar/agent serve /belljar/agent.sock </dev/null >/dev/console 2>&1 || say "the agent ended with $?"
+	/belljar/agent serve /belljar/agent.sock </dev/null >/dev/console 2>&1 9<&- || say "the agent ended with $?"
 }
 
 # A guest whose state is to be saved. One session, with the keys of this run, brings into memory what every session
@@ -95,6 +103,7 @@ if [ -e /belljar/park ]; then
 	agent &
 	sshd
 	wait
+	loaded
 	$B rm -f /belljar/park /belljar/ready /belljar/ssh_host_ed25519_key /belljar/authorized_keys
 	$B sync
 	say "parked"
@@ -108,6 +117,7 @@ pid=$!
 # Beside sshd's start: none waits for another.
 agent &
 disks "$2" "$3" &
+exec 9<&-
 while :; do
 	while $B kill -0 $pid 2>/dev/null; do
 		[ -e /belljar/poweroff ] && off
