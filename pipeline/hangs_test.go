@@ -43,7 +43,7 @@ func TestStandstills(t *testing.T) {
 			h.backend = &qemu.Backend{}
 			h.limits = func(vm.Pace) watch.Limits {
 				l := watch.Defaults(1)
-				l.Every, l.Slow, l.Asleep, l.Busy = time.Second, time.Hour, 10*time.Second, 10*time.Second
+				l.Every, l.Slow, l.Asleep, l.Busy = 100*time.Millisecond, time.Hour, 10*time.Second, 10*time.Second
 				return l
 			}
 			err = h.standstill(t, c.script)
