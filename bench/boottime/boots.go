@@ -54,6 +54,8 @@ func bootBelljar(ctx context.Context, o options, flags ...string) (*boot, error)
 // bootPlain boots the same kernel with the same initramfs and command line in QEMU with no disks and no ports, and
 // waits for the first line of init, which comes before it misses any.
 func bootPlain(ctx context.Context, b *boot) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // once, in some hundred boots, both its processors span for ever
+	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "pc-q35-6.2",
 		"-cpu", "Nehalem-v1", "-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-kernel", b.Kernel, "-initrd", b.Initrd, "-append", b.Cmdline)
