@@ -22,6 +22,7 @@ B=/belljar/bin/busybox
 until [ -e /belljar/ready ]; do $B sleep 0.1; done
 echo "seen: key $($B cat /belljar/ssh_host_ed25519_key)"
 echo "seen: input $($B cat /inputs/sources/hello/world.txt) $($B stat -c '%u:%g %a' /inputs/sources/hello/world.txt)"
+echo "seen: readahead $(for at in / /inputs /build; do d=$($B grep " $at " /proc/mounts | $B cut -d' ' -f1); [ $at = / ] && d=/dev/dm-0; $B cat /sys/block/${d##*/}/queue/read_ahead_kb; done | $B tr '\n' ' ')"
 echo "seen: scratch $($B stat -c '%u:%g' /build) $($B grep ' /build ' /proc/mounts | $B cut -d' ' -f3)"
 $B dd if=/dev/urandom of=/build/file bs=64k count=64 2>/dev/null && $B sync &&
 	echo "seen: wrote $($B stat -c %s /build/file)"
@@ -99,7 +100,8 @@ func TestBoot(t *testing.T) {
 	rest := string(console)
 	for _, want := range []string{
 		"belljar: init kernel " + kernel.Release, "belljar: init root vd", "belljar: sshd on vport",
-		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: scratch 1000:1000 ext4",
+		"seen: key not a key", "seen: input greetings 1000:1000 644", "seen: readahead 128 1024 1024",
+		"seen: scratch 1000:1000 ext4",
 		"seen: wrote 4194304",
 		"seen: setuid 4755", "seen: lower erofs ro", "seen: root on /dev/dm-0", "seen: host belljar, links lo",
 		"seen: upper c--------- 0,0 -rw-r--r--", "belljar: powering off",
