@@ -18,29 +18,34 @@ const (
 	leftFD    = 4 // of the same: a pipe that ends when process 1 has left
 )
 
-// startBehind starts a second init. It loads what only the scratch disk needs, which is large, while process 1 starts sshd:
-// a process of its own, for threads end when process 1 turns into another program. From the pipe that is returned comes how
-// it went: see passOn.
-func startBehind() (outcome int, err error) {
+// behind are the ends of two pipes that the second init gets.
+type behind struct{ outcome, left int }
+
+// preparePipes makes the pipes between process 1 and the second init. It is called before anything else opens files beside
+// it: loadedFD must not be taken.
+func preparePipes() (behind, error) {
 	var loaded, left [2]int
 	for _, pipe := range [][]int{loaded[:], left[:]} {
 		if err := syscall.Pipe2(pipe, syscall.O_CLOEXEC); err != nil {
-			return 0, fail("pipe", err)
+			return behind{}, fail("pipe", err)
 		}
 	}
-	if _, err := syscall.ForkExec("/init", []string{"/init", behindRole}, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2, outcomeFD: uintptr(loaded[1]), leftFD: uintptr(left[0])},
-	}); err != nil {
-		return 0, fail("start the init behind", err)
+	if err := syscall.Dup3(loaded[0], loadedFD, 0); err != nil {
+		return behind{}, fail("pass on a pipe", err)
 	}
-	return loaded[0], nil // all ends are closed when process 1 turns into another program
+	// The other end of left closes when process 1 turns into another program.
+	return behind{outcome: loaded[1], left: left[0]}, nil
 }
 
-// passOn lets pid1.sh read the outcome from loadedFD, before it mounts the scratch disk. Nothing else opens a file
-// meanwhile, or the number might be taken (dup2(2): EBUSY).
-func passOn(outcome int) error {
-	if err := syscall.Dup3(outcome, loadedFD, 0); err != nil {
-		return fail("pass on a pipe", err)
+// start starts the second init. It loads what only the scratch disk needs, which is large, while process 1 starts sshd: a
+// process of its own, for threads end when process 1 turns into another program. pid1.sh hears from loadedFD how it went,
+// before it mounts the scratch disk.
+func (b behind) start() error {
+	_, err := syscall.ForkExec("/init", []string{"/init", behindRole}, &syscall.ProcAttr{
+		Files: []uintptr{0, 1, 2, outcomeFD: uintptr(b.outcome), leftFD: uintptr(b.left)},
+	})
+	if err != nil {
+		return fail("start the init behind", err)
 	}
 	return nil
 }

@@ -55,6 +55,10 @@ func fail(what string, err error) error { return errors.New(what + ": " + err.Er
 // boot does all of it.
 func boot() error {
 	syscall.Umask(0o022)
+	second, err := preparePipes()
+	if err != nil {
+		return err
+	}
 	if err := mountAll(kernelFiles); err != nil {
 		return err
 	}
@@ -81,16 +85,14 @@ func boot() error {
 	if err := loadDisks(modules); err != nil {
 		return err
 	}
-	outcome := 0
-	later := beside(func() (err error) {
+	later := beside(func() error {
 		if err := load(modules, "ports"); err != nil {
 			return err
 		}
 		if err := nameHost(); err != nil {
 			return err
 		}
-		outcome, err = startBehind()
-		return err
+		return second.start()
 	})
 	d := finder{sys: "/sys/block", dev: "/dev", left: patience}
 	found, err := d.disks(o)
@@ -118,9 +120,6 @@ func boot() error {
 	say(said + ", inputs " + or(found.inputs, "none") + ", scratch " + or(found.scratch, "tmpfs") +
 		", outputs " + or(found.outputs, "none"))
 	if err := <-later; err != nil {
-		return err
-	}
-	if err := passOn(outcome); err != nil {
 		return err
 	}
 	return switchRoot("/root", "/belljar/bin/busybox", "sh", "/belljar/init", o.mode, found.inputs, found.scratch)
