@@ -54,7 +54,7 @@ func (b behind) start() error {
 // initramfs, for that is memory.
 func stayBehind() error {
 	outcome, left := os.NewFile(outcomeFD, "outcome"), os.NewFile(leftFD, "left")
-	if err := load("/modules", "scratch"); err != nil {
+	if err := load(modules, "scratch"); err != nil {
 		_, werr := outcome.WriteString(err.Error() + "\n")
 		return errors.Join(err, werr)
 	}

@@ -75,7 +75,6 @@ func boot() error {
 	if err := mountAll([]mount{{"belljar", "/belljar", "tmpfs", 0, "mode=755,size=75%"}}); err != nil {
 		return err
 	}
-	const modules = "/modules"
 	ready := beside(func() error { // two processors, two strands of work
 		if err := load(modules, "root"); err != nil {
 			return err

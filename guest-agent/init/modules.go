@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// modules is the initramfs's folder of modules and of the lists in which they stand.
+const modules = "/modules"
+
 // loadDisks loads what the disks are found with. In what boots by itself there are drivers too, for hardware that may not be
 // here; the root may be on any of it.
 func loadDisks(dir string) error {
@@ -36,11 +39,11 @@ func beside(do func() error) <-chan error {
 
 // load loads the modules of a list, one after another. Each is needed.
 func load(dir, name string) error {
-	modules, err := list(dir, name)
+	all, err := list(dir, name)
 	if err != nil {
 		return err
 	}
-	for _, m := range modules {
+	for _, m := range all {
 		if err := insert(dir, m); err != nil {
 			return fail("load "+m, err)
 		}

@@ -5,13 +5,13 @@
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/belljar/bin LC_ALL=C.UTF-8 TZ=UTC
 B=/belljar/bin/busybox
 umask 022
-# From descriptor 9 comes why init could not load what the scratch disk needs, or nothing; it ends when that is loaded.
 
 say() { echo "belljar: $*"; }
 off() { trap '' TERM; say "powering off"; $B sync; $B poweroff -f; $B sleep 60; }
 fatal() { say "FATAL $*"; off; }
 trap off TERM USR2
 
+# From descriptor 9 comes why init could not load what the scratch disk needs, or nothing; it ends when that is loaded.
 loaded() {
 	read -r why <&9
 	[ -z "$why" ] || fatal "$why"

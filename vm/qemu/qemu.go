@@ -138,7 +138,7 @@ func (b *Backend) start(ctx context.Context, m vm.Machine, dir string, state io.
 }
 
 // starterROM is the path of qboot, a small firmware of QEMU's that starts a given kernel and does nothing else: SeaBIOS sets up
-// each disk before that, at 0.1 s of emulation or more (bench/boot.sh). A QEMU that came without it gets "", and SeaBIOS.
+// each disk before that, at 0.3 s of emulation (docs/boot.md). A QEMU that came without it gets "", and SeaBIOS.
 func starterROM(binary string) string {
 	path := filepath.Join(filepath.Dir(filepath.Dir(binary)), "share", "qemu", "qboot.rom")
 	if f, err := os.Open(path); err != nil || f.Close() != nil {
