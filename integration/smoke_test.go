@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -222,7 +224,8 @@ func TestSmokeNoSwtpm(t *testing.T) {
 	contains(t, "stderr", o.stderr, "host fault", "swtpm, which emulates TPMs, is not installed", "remedy: install swtpm: apt-get install swtpm")
 }
 
-// A person's terminal is the console, and the screen is there for a VNC viewer.
+// A person's terminal is the console, and the screen is there for a VNC viewer: one that he starts, and one that Belljar starts,
+// here a script that waits.
 func TestRunROM(t *testing.T) {
 	needMachines(t)
 	b := onShared(t)
@@ -230,8 +233,11 @@ func TestRunROM(t *testing.T) {
 	must(t, err)
 	address := l.Addr().String()
 	l.Close()
-	cmd := exec.Command(program, "run", debianUBoot, "--vnc", address)
-	cmd.Env, cmd.Dir = append(os.Environ(), "BELLJAR_DIR="+b.dir), b.cwd
+	bin := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(bin, "xtigervncviewer"), []byte("#!/bin/sh\necho \"$$ $1\" >"+bin+"/started\nexec sleep 600\n"), 0o755))
+	cmd := exec.Command(program, "run", debianUBoot, "--vnc", address, "--display")
+	cmd.Env = append(os.Environ(), "BELLJAR_DIR="+b.dir, "DISPLAY=:0", "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Dir = b.cwd
 	keys, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
@@ -251,12 +257,25 @@ func TestRunROM(t *testing.T) {
 	until("Hit any key")
 	io.WriteString(keys, "\n")
 	until("=> ")
-	viewer, err := net.DialTimeout("tcp", address, 10*time.Second)
+
+	started, err := os.ReadFile(filepath.Join(bin, "started"))
 	must(t, err)
-	defer viewer.Close()
-	greeting := make([]byte, 12)
-	if _, err := io.ReadFull(viewer, greeting); err != nil || string(greeting) != "RFB 003.008\n" { // RFC 6143, 7.1.1
-		t.Errorf("the screen greets with %q, %v", greeting, err)
+	var viewerPID int
+	var socket string
+	if _, err := fmt.Sscan(string(started), &viewerPID, &socket); err != nil {
+		t.Fatalf("the viewer was started as %q: %v", started, err)
+	}
+	if dir, err := os.Stat(filepath.Dir(socket)); err != nil || dir.Mode().Perm() != 0o700 {
+		t.Errorf("the screen's folder: %v, %v", dir, err)
+	}
+	for network, address := range map[string]string{"tcp": address, "unix": socket} {
+		viewer, err := net.DialTimeout(network, address, 10*time.Second)
+		must(t, err)
+		defer viewer.Close()
+		greeting := make([]byte, 12)
+		if _, err := io.ReadFull(viewer, greeting); err != nil || string(greeting) != "RFB 003.008\n" { // RFC 6143, 7.1.1
+			t.Errorf("on %s the screen greets with %q, %v", network, greeting, err)
+		}
 	}
 	io.WriteString(keys, "echo one$undefined two\n")
 	until("\none two")
@@ -264,6 +283,26 @@ func TestRunROM(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+	if err := syscall.Kill(viewerPID, 0); err != syscall.ESRCH {
+		t.Errorf("the viewer is still there: %v", err)
+	}
+	if _, err := os.Stat(filepath.Dir(socket)); !os.IsNotExist(err) {
+		t.Errorf("the screen's folder is still there: %v", err)
+	}
+}
+
+// A window needs a desktop, and a program that opens it.
+func TestRunROMWithoutDesktop(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	b.env = append(b.env, "DISPLAY=", "WAYLAND_DISPLAY=")
+	contains(t, "stderr", b.exit(2, "run", debianUBoot, "--display").stderr, "neither DISPLAY nor WAYLAND_DISPLAY is set", "remedy: serve the screen by --vnc")
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	must(t, err)
+	bin := t.TempDir()
+	must(t, os.Symlink(qemu, filepath.Join(bin, "qemu-system-x86_64")))
+	b.env = append(b.env, "DISPLAY=:0", "PATH="+bin)
+	contains(t, "stderr", b.exit(4, "run", debianUBoot, "--display").stderr, "neither xtigervncviewer nor gvncviewer", "remedy: install one: apt-get install tigervnc-viewer")
 }
 
 // Good ROMs pass again and again: no false alarm in twenty boots of each.

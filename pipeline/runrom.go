@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -21,6 +20,7 @@ type RunROMOptions struct {
 	Profile string // whose machine it gets: shipped name or path; empty: found by looking at the ROM
 	Set     Hardware
 	VNC     string // address and port on which to serve the screen; empty: nowhere
+	Display bool   // show the screen in a window
 	Accel   vm.Accel
 }
 
@@ -86,17 +86,30 @@ func (h *house) attend(ctx context.Context, o RunROMOptions, test smoke.Test, di
 		accel = vm.TCG
 	}
 	defer os.Remove(filepath.Join(dir, smoke.DiskCopy)) // the rest is small
-	g, err := smoke.Boot(ctx, h.backend, accel, o.ROM, test, o.VNC != "", dir)
+	if o.Display {
+		if _, err := findViewer(); err != nil {
+			return err
+		}
+	}
+	g, err := smoke.Boot(ctx, h.backend, accel, o.ROM, test, o.VNC != "" || o.Display, dir)
 	if err != nil {
 		return err
 	}
 	defer g.Close()
 	if o.VNC != "" {
-		l, err := h.serveScreen(ctx, o.VNC, g)
+		l, err := h.serveScreen(ctx, "tcp", o.VNC, g)
 		if err != nil {
 			return err
 		}
 		defer l.Close()
+		h.note(PhaseSmoke, fmt.Sprintf("its screen is at %s: vncviewer %s", l.Addr(), l.Addr()))
+	}
+	if o.Display {
+		window, err := h.openWindow(ctx, g)
+		if err != nil {
+			return err
+		}
+		defer window.Close()
 	}
 	h.note(PhaseSmoke, fmt.Sprintf("%s runs on %s; Ctrl-] leaves", filepath.Base(o.ROM), test.Machine))
 	out, err := consoleOf(g, test.Console)
@@ -157,43 +170,4 @@ func consoleOf(g vm.Guest, name string) (io.ReadCloser, error) {
 		return l.Log(name)
 	}
 	return g.Console(), nil
-}
-
-// serveScreen passes VNC connections on to the machine. Belljar listens and not QEMU, which has no network.
-func (h *house) serveScreen(ctx context.Context, address string, g vm.Guest) (net.Listener, error) {
-	screen, ok := g.(vm.Viewed)
-	if !ok {
-		return nil, fault.New(fault.Usage, "serve screen", "this backend's machines serve none").WithRemedy("use --backend qemu")
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fault.New(fault.Host, "serve screen", "%w", err).
-			WithRemedy("give an address and a port of this host that are free, like 127.0.0.1:5901")
-	}
-	h.note(PhaseSmoke, fmt.Sprintf("its screen is at %s: vncviewer %s", l.Addr(), l.Addr()))
-	go func() {
-		for {
-			viewer, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go passOn(ctx, viewer, screen)
-		}
-	}()
-	return l, nil
-}
-
-// passOn connects a viewer with the screen until either is gone.
-func passOn(ctx context.Context, viewer net.Conn, screen vm.Viewed) {
-	defer viewer.Close()
-	vnc, err := screen.DialScreen(ctx)
-	if err != nil {
-		return
-	}
-	defer vnc.Close()
-	go func() {
-		_, _ = io.Copy(vnc, viewer)
-		vnc.Close()
-	}()
-	_, _ = io.Copy(viewer, vnc)
 }

@@ -18,12 +18,12 @@ func newRun(e *env) *cobra.Command {
 		Use:   "run ROM",
 		Short: "Boot a ROM file for you to use",
 		Long: `Run boots a ROM on the machine on which 'belljar smoke' would test it, and makes your terminal its serial console.
-Ctrl-] leaves and ends it. With --vnc its screen, keyboard and mouse are there for a VNC viewer; a window of its own it cannot
-have, because QEMU is kept from everything on this host that the machine does not need.
+Ctrl-] leaves and ends it. With --display its screen is in a window as well, with keyboard and mouse; with --vnc it is there for a
+VNC viewer. The window is a viewer's too: QEMU is kept from everything on this host that the machine does not need.
 
 The machine has no network. The ROM, a disk and UEFI variables are copies, thrown away at the end.`,
 		Example: `  belljar run /usr/lib/u-boot/qemu-x86/u-boot.rom
-  belljar run /usr/share/OVMF/OVMF_CODE_4M.fd --vnc 127.0.0.1:5901 --disk disk.img`,
+  belljar run /usr/share/OVMF/OVMF_CODE_4M.fd --display --disk disk.img`,
 		Args: arguments(1, 1, "a ROM (path)"),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -40,6 +40,7 @@ The machine has no network. The ROM, a disk and UEFI variables are copies, throw
 	f.StringVar(&o.Profile, "profile", "", "shipped `name` or path of the profile whose machine it gets (default: by the look of the ROM)")
 	hardwareFlags(c, e, &o.Set)
 	f.StringVar(&o.VNC, "vnc", "", "serve the screen on this `ADDRESS:PORT` of this host, without a password: 127.0.0.1:5901")
+	f.BoolVar(&o.Display, "display", false, "show the screen in a window: that of xtigervncviewer or gvncviewer")
 	accelFlag(c, &o.Accel)
 	backendFlags(c, e)
 	e.completeFlag(c, "profile", cobra.FixedCompletions(specs.Profiles(), cobra.ShellCompDirectiveDefault))
