@@ -59,6 +59,7 @@ func TestWriteTree(t *testing.T) {
 		{Name: "flat", Parts: []Part{part("flat.tar.zst", zst(t, tarball(t, e("a=1"), e("b/c=2"))))}},
 		{Name: "file", Parts: []Part{part("logo.gz", gz(t, []byte("an image")))}},
 		{Name: "empty", Parts: []Part{part("nothing", nil)}},
+		{Name: "mac", Parts: []Part{part("a.tar", tarball(t, e("d/x11->/opt/X11/include")))}},
 	}
 	out, err := trees(t, all...)
 	if err != nil {
@@ -78,6 +79,7 @@ func TestWriteTree(t *testing.T) {
 		"flat/b/c":         `-rw-r--r-- 1000:1000 "2"`,
 		"file/logo.gz":     "-rw-r--r-- 1000:1000 " + fmt.Sprintf("%q", gz(t, []byte("an image"))),
 		"empty/nothing":    `-rw-r--r-- 1000:1000 ""`,
+		"mac/x11":          "Lrwxrwxrwx 1000:1000 -> /opt/X11/include", // the guest's, if it has one
 	} {
 		if got := show(t, tr, "sources/"+name); got != want {
 			t.Errorf("%s\n got %s\nwant %s", name, got, want)
@@ -103,8 +105,6 @@ func TestWriteTreeRefuses(t *testing.T) {
 		{"absolute", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("/a=1")))}}, "/a: the path leaves"},
 		{"link out", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->../../b")))}},
 			"a is a symbolic link"},
-		{"absolute link", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("d/a->/etc/passwd")))}},
-			"/etc/passwd"},
 		{"hard link out", Tree{Name: "x", Parts: []Part{part("a.tar", tarball(t, e("a=>../b")))}}, "no file before it"},
 		{"cut", Tree{Name: "x", Parts: []Part{part("a.tgz", gz(t, tarball(t, e("a=1")))[:40])}}, "x: a.tgz"},
 		{"name that climbs", Tree{Name: "../x", Parts: []Part{ok}}, "cannot be the name"},
