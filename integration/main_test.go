@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -128,7 +129,8 @@ func needMachines(t *testing.T) {
 // runScripts runs the txtar scripts whose names fit a pattern. In them 'belljar' is the program, on the shared folder;
 // 'exits CODE COMMAND…' runs a command and checks its exit code; 'lock SPEC…' locks specs without a network, from the
 // lock that is shipped with seabios: they name the same packages, and so share its image; 'run' puts the id of the run
-// that the last command named into $RUN ('last' could be another script's).
+// that the last command named into $RUN ('last' could be another script's); 'within DURATION COMMAND…' is a command that must
+// go well in that time.
 func runScripts(t *testing.T, pattern string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "script", pattern))
@@ -147,7 +149,7 @@ func runScripts(t *testing.T, pattern string) {
 			e.Setenv("PATH", filepath.Dir(program)+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "lock": scriptLock, "run": scriptRun},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "lock": scriptLock, "run": scriptRun, "within": scriptWithin},
 	})
 }
 
@@ -165,6 +167,19 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func scriptWithin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: within DURATION COMMAND…")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	began := time.Now()
+	ts.Check(ts.Exec(args[1], args[2:]...))
+	if took := time.Since(began); took > limit {
+		ts.Fatalf("it took %s, want %s at most", took, limit)
 	}
 }
 
