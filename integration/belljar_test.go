@@ -188,6 +188,17 @@ func (b *belljar) exit(code int, args ...string) *outcome {
 	return o
 }
 
+// built calls build for what may take hours, which must go well. Only the tests' own limit (-timeout) ends it.
+func (b *belljar) built(args ...string) (r built, took time.Duration) {
+	b.t.Helper()
+	o := b.start(nil, append([]string{"build", "--json"}, args...)...).waitFor(24 * time.Hour)
+	if o.code != 0 {
+		b.t.Fatalf("belljar build %s: exit code %d\n%s%s", strings.Join(args, " "), o.code, o.tail(), o.stderr)
+	}
+	o.result(b.t, &r)
+	return r, o.took
+}
+
 // process is a call that goes on.
 type process struct {
 	t      testing.TB

@@ -26,10 +26,8 @@ func builtROM(t *testing.T, spec string) (data []byte, path string) {
 func (b *belljar) buildROM(spec string, args ...string) (path string) {
 	b.t.Helper()
 	b.succeed("fetch", spec)
-	var r built
-	o := b.succeed(append([]string{"build", spec, "--json"}, args...)...)
-	o.result(b.t, &r)
-	b.t.Logf("%s %s: cached %v, under %s, took %s", spec, strings.Join(args, " "), r.Cached, r.Accel, o.took.Round(time.Second))
+	r, took := b.built(append([]string{spec}, args...)...)
+	b.t.Logf("%s %s: cached %v, under %s, took %s", spec, strings.Join(args, " "), r.Cached, r.Accel, took.Round(time.Second))
 	return r.Artifacts[0].Path
 }
 
