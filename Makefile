@@ -63,7 +63,7 @@ test: setup-test test-store $(TOOLS)/gotestsum lint ## set up, then all tests: l
 	CGO_ENABLED=1 BELLJAR_BIN=$(CURDIR)/bin/belljar $(TOOLS)/gotestsum --format pkgname-and-test-fails -- \
 		-race -count=1 -timeout 75m ./...
 
-test-all: test ## all that, and the slow extras
+test-all: setup-truth test ## all that, and the slow extras
 	BELLJAR_BIN=$(CURDIR)/bin/belljar BELLJAR_SLOW=1 $(TOOLS)/gotestsum --format standard-verbose -- \
 		-count=1 -timeout 10h -run 'Slow' ./integration/
 

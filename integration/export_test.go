@@ -95,6 +95,55 @@ func TestSlowExportedDiskBoots32(t *testing.T) {
 	m.powerOff()
 }
 
+// podman loads an exported stage as an image, and its programs run from there.
+func TestSlowStageToPodman(t *testing.T) {
+	needMachines(t)
+	if os.Getenv("BELLJAR_SLOW") != "1" {
+		t.Skip("wants podman; asked for by BELLJAR_SLOW=1")
+	}
+	b := onShared(t)
+	spec := b.spec("answer", `name: answer
+guests: [debian-bookworm-x86_64]
+sources:
+  - {name: seabios, debian: seabios, version: 1.16.2-1}
+stages:
+  - name: build
+    packages: [acpica-tools, gcc, libc6-dev, make, python3]
+    script: |
+      mkdir -p "$OUT/tool/bin"
+      echo 'int main(void) { return 42; }' >answer.c
+      gcc -static -o "$OUT/tool/bin/answer" answer.c
+      ln -s answer "$OUT/tool/bin/same"
+      cp answer.c "$OUT/"
+    outputs: [tool/, answer.c]
+artifacts:
+  - {name: answer.c, stage: build, path: answer.c}
+smoke: []
+`)
+	b.succeed("build", spec)
+	b.succeed("stage", "export", spec+"#build", "--format", "oci")
+	root := t.TempDir()
+	podman := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("podman", append([]string{"--root", filepath.Join(root, "images"), "--runroot", filepath.Join(root, "run")}, args...)...)
+		cmd.Dir = b.cwd
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%q: %v\n%s", cmd.Args, err, stderr.Bytes())
+		}
+		return strings.TrimSpace(string(out))
+	}
+	contains(t, "podman load", podman("load", "--input", "build.oci.tar"), "Loaded image: localhost/answer-build:debian-bookworm-x86_64")
+	folder := podman("image", "mount", "localhost/answer-build:debian-bookworm-x86_64")
+	defer podman("image", "umount", "--all")
+	err := exec.Command(filepath.Join(folder, "tool/bin/same")).Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 42 {
+		t.Errorf("the program ended with %v, want 42", err)
+	}
+}
+
 // machineAt is a guest that somebody sits at.
 type machineAt struct {
 	t     testing.TB
