@@ -137,7 +137,8 @@ func TestSlowSmokeBuiltROMsNoFalseAlarm(t *testing.T) {
 	needMachines(t)
 	for spec, args := range map[string][]string{
 		"roms/seabios": nil, "roms/coreboot-qemu-i440fx": nil, "roms/coreboot-qemu-q35": {"--tpm", "2.0"},
-		"roms/u-boot-qemu-x86": nil, "roms/u-boot-qemu-x86_64": nil,
+		"roms/u-boot-qemu-x86": nil, "roms/u-boot-qemu-x86_64": nil, "roms/ovmf-x64": {"--tpm", "2.0"},
+		linuxBootSpec: {"--tpm", "2.0"},
 	} {
 		t.Run(spec, func(t *testing.T) {
 			_, path := builtROM(t, spec)

@@ -47,3 +47,12 @@ func TestSlowUBoot(t *testing.T) {
 		t.Run(spec, func(t *testing.T) { builtAsDocumented(t, spec, []string{guest64, guest32}, "u-boot 2023.01") })
 	}
 }
+
+// The shipped UEFI.
+func TestSlowOVMF(t *testing.T) {
+	needMachines(t)
+	if os.Getenv("BELLJAR_SLOW") != "1" {
+		t.Skip("fetches and builds edk2; asked for by BELLJAR_SLOW=1")
+	}
+	builtAsDocumented(t, "roms/ovmf-x64", []string{guest64}, "  uefi")
+}
