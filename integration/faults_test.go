@@ -107,6 +107,24 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// Somebody tidies up, and takes the log of a stage that runs: the work of its guest is not lost, and not done twice.
+func TestLogTaken(t *testing.T) {
+	needMachines(t)
+	b := onShared(t)
+	p := b.start(nil, "build", b.spec("tidied", toySpec("tidied", "      echo working away\n      sleep 5\n      echo made >$OUT/rom.bin")), "--no-cache", "--json")
+	p.awaitText("working away")
+	must(t, os.Remove(filepath.Join(p.run().path, "stage-build", "stage.log")))
+	o := p.waitFor(patience)
+	if o.code != 0 || strings.Contains(o.stdout, "trying once more") {
+		t.Fatalf("exit code %d\n%s%s", o.code, o.tail(), o.stderr)
+	}
+	var r built
+	o.result(t, &r)
+	log, err := os.ReadFile(filepath.Join(filepath.Dir(r.Artifacts[0].Path), "stage-build.log"))
+	must(t, err)
+	contains(t, "the log that is handed over", string(log), "\nworking away\n")
+}
+
 // A shell in a fresh guest has the sources, and no network.
 func TestShell(t *testing.T) {
 	needMachines(t)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -322,8 +323,7 @@ func (n *node) guestStage() wire.Stage {
 
 // inGuest proves the seal, runs the stage and takes its outputs into the store.
 func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult, error) {
-	logPath := filepath.Join(dir, "stage.log")
-	logFile, err := os.Create(logPath)
+	logFile, err := os.Create(filepath.Join(dir, "stage.log"))
 	if err != nil {
 		return nil, fault.New(fault.Host, "stage log", "%w", err)
 	}
@@ -358,7 +358,8 @@ func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(logPath) // bounded: the agent keeps head and tail of a flood
+	// Read through the open file: hours of work are not lost with a name. It is bounded, for the agent keeps head and tail of a flood.
+	data, err := io.ReadAll(io.NewSectionReader(logFile, 0, math.MaxInt64))
 	if err != nil {
 		return nil, fault.New(fault.Host, "stage log", "%w", err)
 	}
