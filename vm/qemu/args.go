@@ -167,15 +167,15 @@ func (a *args) usb() {
 	}
 }
 
-// consoles: the serial console always goes to a file; the debug console (docs/specs in QEMU's tree: isa-debugcon) if
-// asked.
+// consoles: the serial console goes to a file, or, where it takes input, to Belljar, which writes that file; the debug console
+// (docs/specs in QEMU's tree: isa-debugcon) if asked.
 func (a *args) consoles(m vm.Machine, mode Mode) {
 	console := "file,id=console,path=" + vm.ConsoleLog
 	switch {
 	case mode == ByHand:
 		console = "stdio,id=console,signal=on"
 	case m.Input:
-		console = "socket,id=console,path=" + inputSocket + server(mode) + ",logfile=" + vm.ConsoleLog
+		console = "socket,id=console,path=" + inputSocket + server(mode)
 	}
 	a.flag("-chardev", console)
 	a.device("isa-serial", "chardev=console", "index=0")

@@ -149,6 +149,7 @@ func (g *guest) reap() {
 		case <-time.After(5 * time.Second):
 		}
 	}
+	g.input.drained()
 	g.Decide(func() error { return g.died(exit) }, g.evidence)
 	g.monitor.hangUp()
 	for _, p := range g.ports {

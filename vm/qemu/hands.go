@@ -2,8 +2,10 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,31 +14,52 @@ import (
 	"github.com/belljar/belljar/vm"
 )
 
-// input is the serial console's socket. QEMU writes the log itself, so that nothing is lost between the two.
+// input is the serial console's socket. What comes out of it goes into the console's log here. QEMU could write that log itself
+// (logfile=), but writes a byte twice for which the socket has no room: each takes as much of its buffer as a page's worth, so that
+// 278 unread ones fill it (chardev/char.c, qemu_chr_write_buffer, of QEMU 7.2).
 type input struct {
 	port *port
 	conn chan net.Conn // holds the connection while nobody writes; closed without one
+	read chan struct{} // closed when all that came is in the log
 }
 
-// listenInput binds the socket before QEMU starts, and swallows what comes out of it: the log has that too.
-func listenInput(ctx context.Context, path string) (*input, error) {
+// listenInput binds the socket before QEMU starts.
+func listenInput(ctx context.Context, path string, log *os.File) (*input, error) {
 	p, err := listen(ctx, path)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, log.Close())
 	}
-	i := &input{port: p, conn: make(chan net.Conn, 1)}
+	i := &input{port: p, conn: make(chan net.Conn, 1), read: make(chan struct{})}
 	go func() {
+		defer close(i.read)
+		defer log.Close()
 		c, ok := <-p.conn
 		if !ok {
 			close(i.conn)
 			return
 		}
 		i.conn <- c
-		_, _ = io.Copy(io.Discard, c) // until QEMU is gone, or close
+		_, _ = io.Copy(log, c)
+		_, _ = io.Copy(io.Discard, c) // a full disk must not hold the machine up
 		c.Close()
 	}()
 	return i, nil
 }
+
+// drained waits until what QEMU left in the socket at its end is in the log.
+func (i *input) drained() {
+	if i == nil {
+		return
+	}
+	i.port.listener.Close() // it may never have connected
+	select {
+	case <-i.read:
+	case <-time.After(drainLimit):
+	}
+}
+
+// drainLimit is far more than a socket's buffer takes to be written.
+const drainLimit = 5 * time.Second
 
 // close ends the wait for QEMU; QEMU's own end ends the rest.
 func (i *input) close() {

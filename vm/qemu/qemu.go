@@ -189,7 +189,11 @@ func (g *guest) prepare(ctx context.Context, m vm.Machine, binary string, argv [
 		g.ports[name] = p
 	}
 	if m.Input {
-		if g.input, err = listenInput(ctx, g.socket(inputSocket)); err != nil {
+		log, err := g.Append(vm.ConsoleLog)
+		if err != nil {
+			return err
+		}
+		if g.input, err = listenInput(ctx, g.socket(inputSocket), log); err != nil {
 			return fmt.Errorf("console input: %w", err)
 		}
 	}

@@ -54,8 +54,15 @@ func (a *assembler) say() {
 	loop := len(a.code)
 	a.bytes(0x2e, 0x8a, 0x04) // mov al, cs:[si]
 	a.bytes(0x84, 0xc0)       // test al, al
-	a.bytes(0x74, 11)         // jz past the loop
-	a.bytes(0xba)             // mov dx, com1
+	a.bytes(0x74, 23)         // jz past the loop
+	a.bytes(0x88, 0xc4)       // mov ah, al
+	a.bytes(0xba)             // mov dx, com1's line status
+	a.word(com1 + 5)
+	a.bytes(0xec)       // wait: in al, dx
+	a.bytes(0xa8, 0x20) // test al, 20h: it takes another byte
+	a.bytes(0x74, 0xfb) // jz wait
+	a.bytes(0x88, 0xe0) // mov al, ah
+	a.bytes(0xba)       // mov dx, com1
 	a.word(com1)
 	a.bytes(0xee) // out dx, al
 	a.bytes(0xba) // mov dx, debugCon
