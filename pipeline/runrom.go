@@ -86,8 +86,10 @@ func (h *house) attend(ctx context.Context, o RunROMOptions, test smoke.Test, di
 		accel = vm.TCG
 	}
 	defer os.Remove(filepath.Join(dir, smoke.DiskCopy)) // the rest is small
+	var viewer string
 	if o.Display {
-		if _, err := findViewer(); err != nil {
+		var err error
+		if viewer, err = findViewer(); err != nil {
 			return err
 		}
 	}
@@ -105,7 +107,7 @@ func (h *house) attend(ctx context.Context, o RunROMOptions, test smoke.Test, di
 		h.note(PhaseSmoke, fmt.Sprintf("its screen is at %s: vncviewer %s", l.Addr(), l.Addr()))
 	}
 	if o.Display {
-		window, err := h.openWindow(ctx, g)
+		window, err := h.openWindow(ctx, g, viewer)
 		if err != nil {
 			return err
 		}

@@ -82,11 +82,7 @@ type window struct {
 }
 
 // openWindow shows the machine's screen by a viewer, which runs as the person does and not as QEMU: QEMU can reach no desktop.
-func (h *house) openWindow(ctx context.Context, g vm.Guest) (w *window, err error) {
-	program, err := findViewer()
-	if err != nil {
-		return nil, err
-	}
+func (h *house) openWindow(ctx context.Context, g vm.Guest, viewer string) (w *window, err error) {
 	w = &window{}
 	defer func() {
 		if err != nil {
@@ -100,12 +96,12 @@ func (h *house) openWindow(ctx context.Context, g vm.Guest) (w *window, err erro
 	if w.screen, err = h.serveScreen(ctx, "unix", socket, g); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, socket)
+	cmd := exec.CommandContext(ctx, viewer, socket)
 	if err := cmd.Start(); err != nil {
 		return nil, fault.New(fault.Host, "show screen", "%w", err)
 	}
 	w.viewer = cmd
-	h.note(PhaseSmoke, fmt.Sprintf("its screen is in the window of %s", program))
+	h.note(PhaseSmoke, fmt.Sprintf("its screen is in the window of %s", viewer))
 	return w, nil
 }
 
