@@ -15,8 +15,8 @@ import (
 )
 
 // input is the serial console's socket. What comes out of it goes into the console's log here. QEMU could write that log itself
-// (logfile=), but writes a byte twice for which the socket has no room: each takes as much of its buffer as a page's worth, so that
-// 278 unread ones fill it (chardev/char.c, qemu_chr_write_buffer, of QEMU 7.2).
+// (logfile=), but writes a byte twice for which the socket has no room: each takes some 770 bytes of its buffer, so that 278 unread
+// ones fill it (chardev/char.c, qemu_chr_write_buffer, of QEMU 7.2).
 type input struct {
 	port *port
 	conn chan net.Conn // holds the connection while nobody writes; closed without one
