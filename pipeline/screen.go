@@ -82,8 +82,8 @@ type window struct {
 }
 
 // openWindow shows the machine's screen by a viewer, which runs as the person does and not as QEMU: QEMU can reach no desktop.
-func (h *house) openWindow(ctx context.Context, g vm.Guest, viewer string) (w *window, err error) {
-	w = &window{}
+func (h *house) openWindow(ctx context.Context, g vm.Guest, viewer string) (_ *window, err error) {
+	w := &window{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
