@@ -118,7 +118,7 @@ func verdictText(v *smoke.Verdict) string {
 // smokeTest is a spec's smoke test as the machines' package knows it; vars is the file of a UEFI's variables, or empty.
 func smokeTest(t specs.Smoke, vars string, pace vm.Pace) smoke.Test {
 	test := smoke.Test{
-		Name: t.Name, Machine: t.Machine, CPU: t.CPU, Memory: int64(t.Memory), Console: t.Console, Disk: t.Disk,
+		Name: t.Name, Machine: t.Machine, CPU: t.CPU, Memory: int64(t.Memory), Console: t.Console, Disk: t.Disk, Headless: t.Headless,
 		Vars: vars, TPM: vm.TPM(t.TPM), Expect: t.Expect, Forbid: t.Forbid,
 		Silence: time.Duration(t.Silence), Timeout: time.Duration(t.Timeout), Settle: time.Duration(t.Settle), Pace: pace,
 	}

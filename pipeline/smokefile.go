@@ -34,13 +34,14 @@ type SmokeOptions struct {
 
 // Hardware is what of a test's or a profile's machine is to be another. An empty field leaves it.
 type Hardware struct {
-	Machine string // versioned type
-	Memory  specs.Size
-	Console string
-	TPM     string // its version, or 'none'
-	Disk    string // path of an image, 'test' for Belljar's test disk, or 'none'
-	USB     string // path of an image
-	Vars    string // path of a UEFI's variables
+	Machine  string // versioned type
+	Memory   specs.Size
+	Console  string
+	Headless bool   // no VGA
+	TPM      string // its version, or 'none'
+	Disk     string // path of an image, 'test' for Belljar's test disk, or 'none'
+	USB      string // path of an image
+	Vars     string // path of a UEFI's variables
 }
 
 // The words that Hardware.Disk takes beside a path, and Hardware.TPM beside a version.
@@ -249,6 +250,7 @@ func (s Hardware) apply(t smoke.Test) (smoke.Test, error) {
 		t.TPM = ""
 	}
 	set(&t.USBFile, s.USB)
+	t.Headless = t.Headless || s.Headless
 	if s.Memory != 0 {
 		t.Memory = int64(s.Memory)
 	}

@@ -59,7 +59,7 @@ func TestTrials(t *testing.T) {
 		{"SeaBIOS", SmokeOptions{Args: []string{at("seabios.bin")}}, "smoke-seabios pc-i440fx-6.2 debugcon disk 3 steps"},
 		{"SeaBIOS without a disk", SmokeOptions{Args: []string{at("seabios.bin")}, Set: Hardware{Disk: DiskNone}}, "smoke-seabios pc-i440fx-6.2 debugcon 2 steps"},
 		{"another disk", SmokeOptions{Args: []string{at("seabios.bin")}, Set: Hardware{Disk: at("other.bin")}}, "smoke-seabios pc-i440fx-6.2 debugcon other.bin 2 steps"},
-		{"U-Boot", SmokeOptions{Args: []string{at("u-boot.rom")}}, "smoke-u-boot pc-i440fx-6.2 serial 6 steps"},
+		{"U-Boot", SmokeOptions{Args: []string{at("u-boot.rom")}}, "smoke-u-boot pc-i440fx-6.2 serial headless 6 steps"},
 		{"coreboot knows its board", SmokeOptions{Args: []string{at("coreboot.rom")}}, "smoke-coreboot pc-i440fx-6.2 serial 3 steps"},
 		{"a prediction", SmokeOptions{Args: []string{at("coreboot.rom")}, Set: Hardware{TPM: "2.0"}}, "smoke-coreboot pc-i440fx-6.2 serial tpm 4 steps"},
 		{"the person knows better", SmokeOptions{Args: []string{at("coreboot.rom")}, Set: Hardware{Machine: "pc-q35-7.0"}}, "smoke-coreboot pc-q35-7.0 serial 3 steps"},
@@ -69,11 +69,11 @@ func TestTrials(t *testing.T) {
 		{"UEFI with others", SmokeOptions{Args: []string{at("alone.fd")}, Set: Hardware{Vars: at("X_VARS.fd")}}, "smoke-ovmf pc-q35-6.2 serial X_VARS.fd 7 steps"},
 		{"something else", SmokeOptions{Args: []string{at("other.bin")}}, "no profile is for"},
 		{"something else, and what it says", SmokeOptions{Args: []string{at("other.bin")}, Expect: []string{"x", "y"}}, "smoke-rom pc-q35-6.2 serial 2 steps"},
-		{"a named profile, and more", SmokeOptions{Args: []string{at("other.bin")}, Profile: "u-boot", Expect: []string{"x"}}, "smoke-u-boot pc-i440fx-6.2 serial 7 steps"},
+		{"a named profile, and more", SmokeOptions{Args: []string{at("other.bin")}, Profile: "u-boot", Expect: []string{"x"}}, "smoke-u-boot pc-i440fx-6.2 serial headless 7 steps"},
 		{"patterns in place of what it looks like", SmokeOptions{Args: []string{at("seabios.bin")}, Expect: []string{"x"}}, "smoke-seabios pc-i440fx-6.2 debugcon disk 1 steps"},
 		{"many", SmokeOptions{Args: []string{at("seabios.bin"), at("u-boot.rom")}, Count: 2},
 			"smoke-1-seabios-1 pc-i440fx-6.2 debugcon disk 3 steps; smoke-1-seabios-2 pc-i440fx-6.2 debugcon disk 3 steps; " +
-				"smoke-2-u-boot-1 pc-i440fx-6.2 serial 6 steps; smoke-2-u-boot-2 pc-i440fx-6.2 serial 6 steps"},
+				"smoke-2-u-boot-1 pc-i440fx-6.2 serial headless 6 steps; smoke-2-u-boot-2 pc-i440fx-6.2 serial headless 6 steps"},
 		{"a spec", SmokeOptions{Args: []string{"seabios", at("other.bin")}}, "smoke-i440fx pc-i440fx-6.2 serial disk 3 steps; smoke-q35 pc-q35-6.2 serial disk 3 steps"},
 		{"a spec and a profile", SmokeOptions{Args: []string{"seabios", at("other.bin")}, Profile: "seabios"}, "both a spec and a profile"},
 		{"a bad pattern", SmokeOptions{Args: []string{at("other.bin")}, Forbid: []string{"("}}, "missing closing )"},
@@ -104,6 +104,9 @@ func trialText(tr trial) string {
 	words := []string{tr.dir, t.Machine, cmpOr(t.Console, "serial")}
 	if t.Disk {
 		words = append(words, "disk")
+	}
+	if t.Headless {
+		words = append(words, "headless")
 	}
 	if t.TPM != "" {
 		words = append(words, "tpm")
@@ -191,8 +194,8 @@ func TestJUnit(t *testing.T) {
 
 // What a ROM's machine is told by flags reaches the test.
 func TestHardware(t *testing.T) {
-	test, err := Hardware{Machine: "pc-q35-8.0", Memory: 512 << 20, Console: "debugcon", TPM: "1.2", Disk: DiskTest}.apply(smokeTest(toySmoke, "", 1))
-	if err != nil || test.Machine != "pc-q35-8.0" || test.Memory != 512<<20 || test.Console != "debugcon" || test.TPM != vm.TPM12 || !test.Disk {
+	test, err := Hardware{Machine: "pc-q35-8.0", Memory: 512 << 20, Console: "debugcon", TPM: "1.2", Disk: DiskTest, Headless: true}.apply(smokeTest(toySmoke, "", 1))
+	if err != nil || test.Machine != "pc-q35-8.0" || test.Memory != 512<<20 || test.Console != "debugcon" || test.TPM != vm.TPM12 || !test.Disk || !test.Headless {
 		t.Errorf("%+v, %v", test, err)
 	}
 	for _, h := range []Hardware{{Disk: "absent"}, {USB: t.TempDir()}, {Vars: "absent"}} {

@@ -24,6 +24,8 @@ type Smoke struct {
 	Disk bool `yaml:"disk,omitempty" json:"disk,omitempty"`
 	// Give the machine a TPM of that version, `"2.0"` or `"1.2"`: emulated, and fresh for each test.
 	TPM string `yaml:"tpm,omitempty" json:"tpm,omitempty"`
+	// Give the machine no VGA, for firmware that is better off without: it runs what it finds on the card.
+	Headless bool `yaml:"headless,omitempty" json:"headless,omitempty"`
 	// Regular expressions (RE2), in order: each must match a line after the one that the expression before it matched.
 	Expect []string `yaml:"expect,omitempty" json:"expect,omitempty"`
 	// What is waited for, done and looked at, in order.
@@ -122,6 +124,8 @@ type Profile struct {
 	// Give the machine a TPM of that version.
 	TPM string `yaml:"tpm,omitempty" json:"tpm,omitempty"`
 	// As of a smoke test.
+	Headless bool `yaml:"headless,omitempty" json:"headless,omitempty"`
+	// As of a smoke test.
 	Expect []string `yaml:"expect,omitempty" json:"expect,omitempty"`
 	// As of a smoke test.
 	Steps []Step `yaml:"steps,omitempty" json:"steps,omitempty"`
@@ -139,7 +143,7 @@ type Profile struct {
 func (p *Profile) Test(artifact string) Smoke {
 	t := Smoke{
 		Name: p.Name, Artifact: artifact, Machine: p.Machine, CPU: p.CPU, Memory: p.Memory, Console: p.Console, Disk: p.Disk, TPM: p.TPM,
-		Expect: p.Expect, Steps: p.Steps, Forbid: p.Forbid, Silence: p.Silence, Timeout: p.Timeout, Settle: p.Settle,
+		Headless: p.Headless, Expect: p.Expect, Steps: p.Steps, Forbid: p.Forbid, Silence: p.Silence, Timeout: p.Timeout, Settle: p.Settle,
 	}
 	t.setDefaults()
 	return t

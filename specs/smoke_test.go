@@ -120,6 +120,7 @@ func TestParseProfile(t *testing.T) {
 		{"on what", "on: debugcon", "on: serail", `there is no console "serail": did you mean "serial"?`},
 		{"on where", "send: \"x\\n\"", "send: x\n    on: serial", `steps[1].on: on belongs to expect and text`},
 		{"no TPM", "tpm: \"2.0\"", "disk: true", `steps[5].pcr: the machine has no TPM: add tpm: "2.0" to the test`},
+		{"a picture of nothing", "- power-off: true", "- screenshot: menu\nheadless: true", `steps[8].screenshot: the machine has no screen: leave headless out of the test`},
 		{"what TPM", "tpm: \"2.0\"", "tpm: \"2\"", `3:6: tpm: there is no TPM "2"`},
 		{"bank", "bank: sha256", "bank: sha265", `there is no bank "sha265": did you mean "sha256"?`},
 		{"register", "index: 2,", "index: 24,", `there is no PCR 24: from 0 to 23`},

@@ -118,6 +118,9 @@ func (c checker) step(path []any, s Step, t Smoke) {
 	if t.TPM == "" && (s.PCR != nil || s.EventLog != nil) {
 		c.fail(in(kinds[0]), "the machine has no TPM: add tpm: \"2.0\" to the test")
 	}
+	if t.Headless && s.Screenshot != "" {
+		c.fail(in(kinds[0]), "the machine has no screen: leave headless out of the test")
+	}
 	c.stepValue(in(kinds[0]), s)
 }
 

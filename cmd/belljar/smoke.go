@@ -61,6 +61,7 @@ func hardwareFlags(c *cobra.Command, e *env, to *pipeline.Hardware) {
 	f.StringVar(&to.Machine, "machine", "", "QEMU's machine `type`, with its version: pc-q35-6.2")
 	f.Var((*size)(&to.Memory), "memory", "the machine's memory: `SIZE` with MiB or GiB")
 	f.Var(&choice{&to.Console, []string{"serial", "debugcon"}}, "console", "what is read: `serial|debugcon`")
+	f.BoolVar(&to.Headless, "headless", false, "no VGA, as the profile u-boot has it")
 	tpms := []string{"2.0", "1.2", pipeline.TPMNone}
 	f.Var(&choice{&to.TPM, tpms}, "tpm", "a fresh TPM of that version: `2.0|1.2`, or none")
 	f.StringVar(&to.Disk, "disk", "", "image of a hard disk, of which the machine gets a copy: `FILE`, test (Belljar's own) or none")

@@ -60,7 +60,7 @@ func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Te
 }
 
 // Boot boots the ROM at romPath as Run would, for a person in place of a test: what the test would wait for does not matter.
-// Its serial console takes input, a reset is one, and its screen is served if vnc is true. The caller closes the Guest.
+// Its serial console takes input, a reset is one, and its screen is served if vnc is true, for which it gets one. The caller closes the Guest.
 func Boot(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, vnc bool, dir string) (vm.Guest, error) {
 	t = t.withDefaults()
 	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"), t.Vars != "")
@@ -75,6 +75,7 @@ func Boot(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t T
 		return nil, err
 	}
 	m.Name, m.Input, m.VNC, m.OnReset, m.DebugCon = "run/"+flat(filepath.Base(rom.Path)), true, vnc, "", t.Console == DebugCon
+	m.Screen = m.Screen || vnc
 	if err := b.Preflight(ctx, m); err != nil {
 		return nil, err
 	}
@@ -120,7 +121,7 @@ func machine(t Test, accel vm.Accel, dir string) (vm.Machine, error) {
 	m := vm.Machine{
 		Name: "smoke/" + flat(t.Name), Arch: vm.X86_64, Type: t.Machine, CPU: t.CPU, CPUs: 1, Memory: t.Memory,
 		Clock: clock, Accel: accel, Boot: vm.Boot{ROM: filepath.Join(dir, "rom.bin")},
-		DebugCon: t.reads(DebugCon), Screen: true, OnReset: vm.ExitOnReset, TPM: t.TPM,
+		DebugCon: t.reads(DebugCon), Screen: !t.Headless, OnReset: vm.ExitOnReset, TPM: t.TPM,
 		Input: t.some(func(s Step) bool { return s.Send != "" }),
 	}
 	if t.reboots() > 0 || t.some(func(s Step) bool { return s.QMP == "system_reset" }) {

@@ -23,6 +23,7 @@ type Test struct {
 	Console  string        // "serial" (default) or "debugcon": where steps look that do not say it
 	Vars     string        // path of a UEFI's variables: the ROM boots from flash, with a copy of them in a second chip
 	TPM      vm.TPM        // a fresh TPM of that version
+	Headless bool          // no VGA
 	Disk     bool          // attach the bootable test disk
 	DiskFile string        // path of a disk's image, of which the machine gets a copy
 	USBFile  string        // path of a USB stick's image, which the machine cannot write to

@@ -1,6 +1,7 @@
 package smoke
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -124,6 +125,8 @@ func (s Step) compile(t Test, b *bench) (console.Step, error) {
 		c.Expect, c.On = resetEvent, events
 	case s.PowerOff:
 		c.Expect, c.On = shutdownEvent, events
+	case s.Screenshot != "" && t.Headless:
+		return c, errors.New("a screenshot: the machine has no screen (headless)")
 	default:
 		if s.QMP != "" && vm.MonitorCommands[s.QMP] == "" {
 			return c, fmt.Errorf("the monitor command %q is not one of those that a test may give", s.QMP)

@@ -31,7 +31,8 @@ func file(t *testing.T, path string) []byte {
 	return rom
 }
 
-func uboot(t *testing.T) []byte { return file(t, "/usr/lib/u-boot/qemu-x86/u-boot.rom") }
+// uboot is U-Boot of 64 bits: that of 32 may hang where there is a screen (profile u-boot).
+func uboot(t *testing.T) []byte { return file(t, "/usr/lib/u-boot/qemu-x86_64/u-boot.rom") }
 
 // prompt brings U-Boot to its prompt.
 func prompt(more ...smoke.Step) smoke.Test {
