@@ -26,10 +26,15 @@ const DiskDescription = "linuxboot.conf"
 const linuxDiskID = 0x424a4c42
 
 // Write makes the disk in an empty file: of the same content, always the same bytes. Scratch space lies in tempDir.
-func (d *LinuxDisk) Write(ctx context.Context, out *os.File, tempDir string, clock time.Time) error {
+func (d *LinuxDisk) Write(ctx context.Context, out *os.File, tempDir string, clock time.Time) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("disk with a Linux: %w", err)
+		}
+	}()
 	volume, err := os.CreateTemp(tempDir, "fat-*")
 	if err != nil {
-		return fmt.Errorf("disk with a Linux: %w", err)
+		return err
 	}
 	defer func() {
 		volume.Close()
@@ -41,14 +46,14 @@ func (d *LinuxDisk) Write(ctx context.Context, out *os.File, tempDir string, clo
 		{"/" + DiskDescription, textFile("kernel vmlinuz\ninitrd initrd\nappend " + d.Cmdline + "\n")},
 	}, clock)
 	if err != nil {
-		return fmt.Errorf("disk with a Linux: %w", err)
+		return err
 	}
 	const start = 1 << 20 // where partitions are expected to begin
 	if err := out.Truncate(start + size); err != nil {
-		return fmt.Errorf("disk with a Linux: %w", err)
+		return err
 	}
 	if _, err := io.Copy(io.NewOffsetWriter(out, start), io.NewSectionReader(volume, 0, size)); err != nil {
-		return fmt.Errorf("disk with a Linux: %w", err)
+		return err
 	}
 	return WriteMBR(out, start+size, linuxDiskID, []MBRPartition{
 		{Type: mbr.Fat32LBA, Offset: start, Size: size, Bootable: true},
