@@ -22,11 +22,11 @@ func builtROM(t *testing.T, spec string) (data []byte, path string) {
 	return data, path
 }
 
-// buildROM fetches and builds a shipped ROM, or finds it built, and returns where it lies.
+// buildROM fetches and builds a shipped ROM, or finds it built, and returns where it lies. Nothing may run that is not pinned.
 func (b *belljar) buildROM(spec string, args ...string) (path string) {
 	b.t.Helper()
 	b.succeed("fetch", spec)
-	r, took := b.built(append([]string{spec}, args...)...)
+	r, took := b.built(append([]string{spec, "--strict"}, args...)...)
 	b.t.Logf("%s %s: cached %v, under %s, took %s", spec, strings.Join(args, " "), r.Cached, r.Accel, took.Round(time.Second))
 	return r.Artifacts[0].Path
 }
