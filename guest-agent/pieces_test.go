@@ -229,7 +229,7 @@ func stageLog(t *testing.T, j *jar, dir, script string, change func(*wire.Stage)
 
 func TestDaemonIsNamedInTheLog(t *testing.T) {
 	j, dir := testDir(t)
-	res, log := stageLog(t, j, dir, "sleep 1000 & printf started", nil)
+	res, log := stageLog(t, j, dir, `sleep 1000 & until [ "$(cat /proc/$!/comm)" = sleep ]; do :; done; printf started`, nil) // before, it is sh
 	if res.ExitCode != 0 || res.Reason != "" {
 		t.Errorf("result = %+v", res)
 	}
