@@ -60,7 +60,7 @@ func Run(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Te
 }
 
 // Boot boots the ROM at romPath as Run would, for a person in place of a test: what the test would wait for does not matter.
-// Its serial console takes input, a reset is one, and its screen is served if vnc is true, for which it gets one. The caller closes the Guest.
+// Its serial console takes input, a reset is one, and if vnc is true it has a screen, which is served. The caller closes the Guest.
 func Boot(ctx context.Context, b vm.Backend, accel vm.Accel, romPath string, t Test, vnc bool, dir string) (vm.Guest, error) {
 	t = t.withDefaults()
 	rom, unfit, err := takeROM(romPath, filepath.Join(dir, "rom.bin"), t.Vars != "")

@@ -107,6 +107,21 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// A headless machine has no screen, but for a person who asks for it.
+func TestHeadless(t *testing.T) {
+	test := fakeTest()
+	test.Headless = true
+	f := &fake{text: strings.NewReader("")}
+	if _, err := Run(t.Context(), f, vm.TCG, romFile(t), test, t.TempDir()); err != nil || f.machine.Screen {
+		t.Errorf("screen %v, %v", f.machine.Screen, err)
+	}
+	for _, vnc := range []bool{false, true} {
+		if _, err := Boot(t.Context(), f, vm.TCG, romFile(t), test, vnc, t.TempDir()); err != nil || f.machine.Screen != vnc {
+			t.Errorf("for a person, served %v: screen %v, %v", vnc, f.machine.Screen, err)
+		}
+	}
+}
+
 func TestFloodEndsBeforeTheDiskIsFull(t *testing.T) {
 	line := strings.Repeat("aye ", 1000) + "\n" // long ones: the flood is to be counted, not to be matched
 	f := &fake{text: bytes.NewReader(bytes.Repeat([]byte(line), loudest/len(line)+2)), hang: true}
@@ -136,6 +151,8 @@ func TestFaultsAreNoVerdicts(t *testing.T) {
 		{"bad pattern", fake{}, bad(func(t *Test) { t.Forbid = []string{"ok", "(version"} }), fault.Input, "forbid[1]"},
 		{"no machine", fake{}, bad(func(t *Test) { t.Machine = "" }), fault.Input, "versioned type"},
 		{"unknown console", fake{}, bad(func(t *Test) { t.Console = "vga" }), fault.Input, `"vga", expected serial or debugcon`},
+		{"a picture of nothing", fake{}, bad(func(t *Test) { t.Headless, t.Steps, t.Expect = true, []Step{{Text: "x"}, {Screenshot: "x"}}, nil }), fault.Input,
+			"step 2: a screenshot: the machine has no screen"},
 		{"debugcon without a log", fake{}, bad(func(t *Test) { t.Console = DebugCon }), fault.Usage, "serial console only"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -126,7 +126,7 @@ func (s Step) compile(t Test, b *bench) (console.Step, error) {
 	case s.PowerOff:
 		c.Expect, c.On = shutdownEvent, events
 	case s.Screenshot != "" && t.Headless:
-		return c, errors.New("a screenshot: the machine has no screen (headless)")
+		return c, errors.New("a screenshot: the machine has no screen: leave headless out")
 	default:
 		if s.QMP != "" && vm.MonitorCommands[s.QMP] == "" {
 			return c, fmt.Errorf("the monitor command %q is not one of those that a test may give", s.QMP)
