@@ -54,7 +54,6 @@ type jar struct {
 	inputs string              // where the input disk is mounted
 	tmp    []string            // emptied before every stage
 	disks  string              // a folder of plain files in place of disks; empty: look in /sys/block
-	cgroup string              // where control groups are mounted; empty: none
 	ready  string              // the file that says that the disks are mounted; empty: they are
 	user   *syscall.Credential // who runs the stages; nil: whoever runs the agent
 	power  func() error        // ends the machine
@@ -79,7 +78,7 @@ func thisJar() (*jar, error) {
 	}
 	return &jar{
 		state: "/belljar", build: "/build", inputs: "/inputs", tmp: []string{"/tmp", "/var/tmp", "/dev/shm"},
-		ready: "/belljar/ready", cgroup: "/belljar/cgroup",
+		ready: "/belljar/ready",
 		user:  guestUser(),
 		power: powerOff,
 	}, nil

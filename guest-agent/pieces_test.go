@@ -253,6 +253,25 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+func TestMemory(t *testing.T) {
+	file := t.TempDir() + "/meminfo"
+	held := func(anon, shmem int) {
+		write(t, file, fmt.Sprintf("MemTotal: 2000 kB\nCached: 900 kB\nAnonPages:   %d kB\nShmem:  %d kB\nShmemHugePages: 77 kB\n", anon, shmem))
+	}
+	held(100, 20)
+	m := watchMemory(file)
+	for _, now := range [][2]int{{90, 20}, {400, 30}, {110, 20}} {
+		held(now[0], now[1])
+		m.look()
+	}
+	if m.most != 310<<10 {
+		t.Errorf("at most %d bytes, want 310 KiB", m.most)
+	}
+	if m := watchMemory(file + "-none"); m.before != 0 {
+		t.Errorf("without the file %d bytes are held", m.before)
+	}
+}
+
 // A script that fails on a full disk is told from one that fails beside one.
 func TestScratchFull(t *testing.T) {
 	j, dir := testDir(t)
@@ -309,20 +328,6 @@ func TestStageCannotKillTheAgent(t *testing.T) {
 	res, log := stageLog(t, j, dir, "kill -9 $PPID || echo refused", nil)
 	if res.ExitCode != 0 || !strings.Contains(log, "refused") {
 		t.Errorf("%+v: %s", res, log)
-	}
-}
-
-func TestMemoryOfAGroup(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir+"/memory.peak", "433061888\n")
-	f, err := os.Open(dir)
-	setUp(t, err)
-	defer f.Close()
-	if got := (&group{f}).peak(); got != 433061888 {
-		t.Errorf("peak = %d", got)
-	}
-	if got := (*group)(nil).peak(); got != 0 {
-		t.Errorf("no group has used %d bytes", got)
 	}
 }
 

@@ -31,7 +31,6 @@ type process struct {
 	recorded bool                // what it runs is recorded: no program may be run from where that is not seen
 	timeout  time.Duration
 	silence  time.Duration
-	group    *group // its processes run in it; nil: in the agent's own
 	scratch  *gauge // looked at as long as it runs; nil: none
 	expend   bool   // in a shortage of memory it goes before the agent does
 }
@@ -51,14 +50,12 @@ func (p *process) run(ctx context.Context, log *logger) (*wire.Result, error) {
 	cmd.Stdout, cmd.Stderr = in, in // one pipe, so that the order is the script's
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: p.user, Pdeathsig: syscall.SIGKILL}
 
-	if p.group != nil {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, p.group.fd()
-	}
 	before, err := takeMeter()
 	if err != nil {
 		in.Close()
 		return nil, err
 	}
+	held := watchMemory("/proc/meminfo")
 	began := time.Now()
 	started, ended := make(chan error, 1), make(chan struct{})
 	go p.onOwnThread(cmd, started, ended)
@@ -70,9 +67,10 @@ func (p *process) run(ctx context.Context, log *logger) (*wire.Result, error) {
 
 	var pump sync.WaitGroup
 	pump.Go(func() { log.pump(out) })
-	reason := p.watch(ctx, cmd.Process.Pid, log, ended)
+	reason := p.watch(ctx, cmd.Process.Pid, log, held, ended)
 	wall := time.Since(began)
 	p.scratch.look()
+	held.look()
 	stayed, left := killDescendants()
 	pump.Wait() // with every writer dead the pipe has an end
 	log.finish()
@@ -82,7 +80,7 @@ func (p *process) run(ctx context.Context, log *logger) (*wire.Result, error) {
 
 	res := outcome(cmd.ProcessState)
 	res.Reason, res.Usage = reason, before.usage(cmd.ProcessState)
-	res.Usage.Wall, res.Usage.Memory = wall, p.group.peak()
+	res.Usage.Wall, res.Usage.Memory = wall, held.most
 	return res, left
 }
 
@@ -118,7 +116,7 @@ func (p *process) onOwnThread(cmd *exec.Cmd, started chan<- error, ended chan<- 
 }
 
 // watch waits for the process's end and brings it about where it must; the reason is empty if it need not.
-func (p *process) watch(ctx context.Context, pid int, log *logger, ended <-chan struct{}) (reason string) {
+func (p *process) watch(ctx context.Context, pid int, log *logger, held *memory, ended <-chan struct{}) (reason string) {
 	var timeout <-chan time.Time
 	if p.timeout > 0 {
 		timeout = time.After(p.timeout)
@@ -143,6 +141,7 @@ func (p *process) watch(ctx context.Context, pid int, log *logger, ended <-chan 
 			kill(fmt.Sprintf("timeout: still running after %s", p.timeout))
 		case <-tick.C:
 			p.scratch.look()
+			held.look()
 			if p.silence > 0 && reason == "" && log.silent() > p.silence {
 				kill(fmt.Sprintf("silence: no output for %s", p.silence))
 			}

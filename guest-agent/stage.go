@@ -160,11 +160,7 @@ func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...a
 	if !st.Root {
 		p.user, p.confined = s.jar.user, true
 	}
-	if p.group, err = s.jar.newGroup(); err != nil {
-		fmt.Fprintln(os.Stderr, "agent: no cgroup for the stage:", err) // its memory goes unmeasured
-	}
 	res, err := s.recorded(st, &p, func() (*wire.Result, error) { return p.run(ctx, newLogger(log, step)) })
-	p.group.remove()
 	if err != nil {
 		return nil, fmt.Errorf("run script: %w", err)
 	}

@@ -165,7 +165,7 @@ type StageRun struct {
 type Usage struct {
 	UserMS   int64 `json:"userMs"`   // processor time
 	SystemMS int64 `json:"systemMs"` // processor time of the kernel on their behalf
-	Memory   int64 `json:"memory"`   // most bytes of memory at once, files that they used among it; 0: not known
+	Memory   int64 `json:"memory"`   // most bytes that programs held at once, as seen once a second; 0: not known
 	Largest  int64 `json:"largest"`  // bytes of memory, of the largest process
 	Written  int64 `json:"written"`  // bytes to disks
 }

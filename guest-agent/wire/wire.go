@@ -47,7 +47,7 @@ type Usage struct {
 	User    time.Duration `json:"user"`    // processor time
 	System  time.Duration `json:"system"`  // processor time of the kernel on their behalf
 	MaxRSS  int64         `json:"max_rss"` // bytes of memory, of the largest process
-	Memory  int64         `json:"memory"`  // most bytes of memory at once, files that they used among it; 0: not known
+	Memory  int64         `json:"memory"`  // most bytes that programs held at once, as seen once a second; 0: not known
 	Written int64         `json:"written"` // bytes to disks
 }
 
