@@ -11,7 +11,7 @@ import (
 // Blocks are what is written at once, and held: large enough that a disk's latency does not count, and aligned in
 // memory and on the disk, so that a disk opened with O_DIRECT takes them.
 const (
-	blockSize  = 1 << 20
+	blockSize  = 2 << 20
 	blocks     = 4
 	sectorSize = 4096
 	// inPlace is the least room in a block into which content is read directly; into less it is copied.
@@ -202,7 +202,7 @@ func (s *Writer) fill(r io.Reader, n int64) (int64, error) {
 		s.at += int64(len(part))
 		return int64(len(part)), err
 	}
-	n = min(n, int64(room))
+	n = min(n, int64(room), MaxPayload)
 	from := len(s.block)
 	f := s.block[from : from+headSize+int(n)]
 	if _, err := io.ReadFull(r, f[headSize:]); err != nil {
