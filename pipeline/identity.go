@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -37,6 +38,13 @@ func machineOf(g *specs.Guest) machineIdentity {
 	return machineIdentity{
 		g.Arch, g.Machine, g.CPU, g.CPUs, int64(g.Memory), int64(g.Scratch), g.Clock.Unix(), initramfs.Cmdline,
 	}
+}
+
+// stageMachine is the machine of a stage, which may have memory of its own.
+func stageMachine(s *specs.Stage, g *specs.Guest) machineIdentity {
+	m := machineOf(g)
+	m.Memory = int64(cmp.Or(s.Memory, g.Memory))
+	return m
 }
 
 // imageIdentity names an image by what it is made of, so that it is known before the image is.
@@ -96,5 +104,5 @@ func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.L
 		Outputs []string
 		Needs   []string
 		Scratch string `json:",omitempty"` // a file system orders names its own way
-	}{"stage", img, machineOf(g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs, s.Scratch})
+	}{"stage", img, stageMachine(s, g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs, s.Scratch})
 }

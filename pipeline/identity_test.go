@@ -96,6 +96,8 @@ func TestIdentityFollowsWhatCounts(t *testing.T) {
 		{"script", func(g *given) { g.stage.Script = "make -j2" }, false, true},
 		{"env", func(g *given) { g.stage.Env = map[string]string{"V": "2"} }, false, true},
 		{"scratch", func(g *given) { g.stage.Scratch = specs.ScratchTmpfs }, false, true},
+		{"a stage's memory", func(g *given) { g.stage.Memory = g.guest.Memory * 2 }, false, true},
+		{"a stage's memory, the guest's", func(g *given) { g.stage.Memory = g.guest.Memory }, false, false},
 		{"outputs", func(g *given) { g.stage.Outputs = append(g.stage.Outputs, "map") }, false, true},
 		{"a need's identity", func(g *given) { g.needs[0] = "another" }, false, true},
 		{"a source's digest", func(g *given) { g.sources[0].Files[0].SHA256 = "cd" }, false, true},

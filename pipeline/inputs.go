@@ -44,7 +44,7 @@ func short(digest string) string { return digest[:min(len(digest), 12)] }
 
 func (n *node) inputs() stageInputs {
 	p := stageInputs{
-		Recipe: image.Version + " " + initramfs.Recipe(), Machine: machineOf(n.guest), Agent: n.agent,
+		Recipe: image.Version + " " + initramfs.Recipe(), Machine: stageMachine(n.stage, n.guest), Agent: n.agent,
 		Packages: map[string]pin{}, Sources: map[string]pin{}, Needs: map[string]string{},
 		Env: stageEnv(n.stage, n.guest), Script: n.stage.Script, Outputs: n.stage.Outputs,
 		Scratch: n.stage.Scratch,

@@ -129,7 +129,7 @@ func (n *node) checkStrict() error {
 	}
 	if ran.Lost > 0 {
 		return fault.New(fault.Build, op, "what ran is not known to the last program: the guest's kernel could not tell %d times",
-			ran.Lost).WithRemedy("give the guest more memory, and run it again with --no-cache")
+			ran.Lost).WithRemedy("give the stage more memory ('memory' in the spec), and run it again with --no-cache")
 	}
 	var offenders []string
 	var first verify.Program

@@ -137,7 +137,7 @@ func (g *booted) starved(kind fault.Kind, err error) error {
 		return err
 	}
 	return fault.New(kind, "", "%w; before that the guest ran out of memory: %s", err, *line).
-		WithRemedy("give the guest more memory ('memory' in the spec), or let the build run fewer jobs at once")
+		WithRemedy("give the stage more memory ('memory' in the spec), or let the build run fewer jobs at once")
 }
 
 // settle waits a moment for what the console has to say: a panic breaks the connection before its line has been read.

@@ -213,7 +213,7 @@ func verdict(st wire.Stage, r wire.Result, last string) error {
 	switch {
 	case r.ScratchFull > 0 && st.Tmpfs:
 		err = fault.New(fault.Build, "stage "+st.Name, "%s; its scratch space in memory was full (%d MiB)", why, r.ScratchFull>>20).
-			WithRemedy("leave the stage's 'scratch: tmpfs' out, so that it writes to the scratch disk, or give the guest more 'memory'")
+			WithRemedy("leave the stage's 'scratch: tmpfs' out, so that it writes to the scratch disk, or give the stage more 'memory'")
 	case r.ScratchFull > 0:
 		err = fault.New(fault.Build, "stage "+st.Name, "%s; the scratch disk was full (%d MiB)", why, r.ScratchFull>>20).
 			WithRemedy("give the guest a larger scratch disk: 'scratch' in its spec")

@@ -112,6 +112,7 @@ var brokenSpecs = []breakage{
 	{"bad package", "[make, gcc]", "[make, GCC]", `12:22: stages[0].packages[1]: "GCC" is not a Debian package name`},
 	{"package twice", "[make, gcc]", "[make, make]", `12:22: stages[0].packages[1]: the name "make" is there twice`},
 	{"unknown scratch", "needs: [payload]", "needs: [payload]\n    scratch: ram", `17:14: stages[1].scratch: "ram" is no place for a stage's files: disk or tmpfs`},
+	{"little memory", "needs: [payload]", "needs: [payload]\n    memory: 64MiB", `17:13: stages[1].memory: 64MiB is too little: at least 128MiB`},
 	{"unknown stage", "needs: [payload]", "needs: [paylaod]", `16:13: stages[1].needs[0]: there is no stage "paylaod": did you mean "payload"?`},
 	{"ring of one", "needs: [payload]", "needs: [rom]", `16:13: stages[1].needs[0]: stages need each other in a ring: rom needs rom`},
 	{"ring of two", "packages: [make, gcc]", "needs: [rom]", `16:13: stages[1].needs[0]: stages need each other in a ring: payload needs rom needs payload`},

@@ -69,6 +69,8 @@ type Stage struct {
 	// The programs that it makes and runs itself, for `belljar build --strict`: patterns as of a shell, each held against
 	// as many of the last parts of a program's path as it has itself. `conftest*`, `kconfig/conf`.
 	Makes []string `yaml:"makes,omitempty" json:"makes,omitempty"`
+	// The guest's memory while it runs, in whole MiB, where it needs another amount than the guest's own: `4GiB`.
+	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
 	// Where what it writes lies: on the guest's scratch `disk`, or in its memory: `tmpfs`, which is quicker and smaller.
 	Scratch string `yaml:"scratch,omitempty" json:"scratch,omitempty"`
 	// The files and folders that it makes, relative to `$OUT`; a folder ends in a slash. All must be there at the end.

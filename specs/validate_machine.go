@@ -39,6 +39,9 @@ var (
 	clockLast  = time.Date(2038, 1, 19, 0, 0, 0, 0, time.UTC)
 )
 
+// leastMemory is what a guest's kernel and userland boot with.
+const leastMemory = 128 * MiB
+
 func (c checker) guest(g *Guest) {
 	c.name(at("name"), g.Name)
 	if !slices.Contains(arches, g.Arch) {
@@ -49,7 +52,7 @@ func (c checker) guest(g *Guest) {
 	c.packages(at("packages"), g.Packages)
 	c.machine(at("machine"), g.Machine)
 	c.cpu(at("cpu"), g.CPU)
-	c.size(at("memory"), g.Memory, 128*MiB)
+	c.size(at("memory"), g.Memory, leastMemory)
 	c.size(at("scratch"), g.Scratch, 64*MiB)
 	if g.CPUs < 1 || g.CPUs > 255 {
 		c.fail(at("cpus"), "%d CPUs: from 1 to 255", g.CPUs)

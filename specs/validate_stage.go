@@ -56,6 +56,9 @@ func (c checker) stage(i int, s Stage, names, sources []string) {
 	}
 	c.noNUL(at("stages", i, "script"), s.Script)
 	c.makes(i, s.Makes)
+	if s.Memory != 0 {
+		c.size(at("stages", i, "memory"), s.Memory, leastMemory)
+	}
 	if s.Scratch != "" && s.Scratch != ScratchTmpfs {
 		c.fail(at("stages", i, "scratch"), "%q is no place for a stage's files: %s or %s", s.Scratch, ScratchDisk, ScratchTmpfs)
 	}
