@@ -16,7 +16,7 @@ const archiveName = "archive.tar"
 
 // writeArchive writes a tar archive (POSIX.1-2001 pax where ustar does not reach) to a disk, as a stream's one member.
 func writeArchive(ctx context.Context, j *jar, serial string, fill func(*tar.Writer) error) (wire.Stream, error) {
-	return writeStream(ctx, j, serial, func(w *stream.Writer) error {
+	return writeStream(ctx, j, serial, nil, func(w *stream.Writer) error {
 		if err := w.Member(stream.Member{Path: archiveName, Type: stream.File, Mode: 0o644, Size: stream.Unknown}); err != nil {
 			return err
 		}

@@ -20,8 +20,8 @@ func (e *outputError) Error() string { return e.text }
 
 func badOutput(format string, args ...any) error { return &outputError{fmt.Sprintf(format, args...)} }
 
-// writeOutputs writes a stage's outputs to its disk.
-func writeOutputs(ctx context.Context, j *jar, st *wire.Stage) (wire.Stream, error) {
+// writeOutputs writes a stage's outputs to its disk, and says on the way how much of them is there.
+func writeOutputs(ctx context.Context, j *jar, st *wire.Stage, written func(int64)) (wire.Stream, error) {
 	root, err := os.OpenRoot(st.OutDir) // no symlink leads out of it
 	if err != nil {
 		return wire.Stream{}, err
@@ -35,7 +35,7 @@ func writeOutputs(ctx context.Context, j *jar, st *wire.Stage) (wire.Stream, err
 		}
 		members = append(members, found...)
 	}
-	return writeStream(ctx, j, st.Device, func(w *stream.Writer) error {
+	return writeStream(ctx, j, st.Device, written, func(w *stream.Writer) error {
 		for _, m := range members {
 			if err := writeMember(w, root, m); err != nil {
 				return err
@@ -45,18 +45,28 @@ func writeOutputs(ctx context.Context, j *jar, st *wire.Stage) (wire.Stream, err
 	})
 }
 
-// writeStream writes what fill makes to the disk with a serial number, and waits until all of it is there.
-func writeStream(ctx context.Context, j *jar, serial string, fill func(*stream.Writer) error) (wire.Stream, error) {
+// tellAfter is how much is written before the host is told, in bytes: each word costs as much as some MiB.
+const tellAfter = 32 << 20
+
+// writeStream writes what fill makes to the disk with a serial number, and waits until all of it is there. It tells written,
+// if there is one, how much is.
+func writeStream(ctx context.Context, j *jar, serial string, written func(int64), fill func(*stream.Writer) error) (wire.Stream, error) {
 	d, err := j.openDisk(serial)
 	if err != nil {
 		return wire.Stream{}, err
 	}
 	defer d.Close()
+	var at, told int64
 	w := stream.NewWriter(writerFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		return d.Write(p)
+		n, err := d.Write(p)
+		if at += int64(n); err == nil && written != nil && at-told >= tellAfter {
+			told = at
+			written(at)
+		}
+		return n, err
 	}))
 	err = fill(w)
 	total, end := w.Close()

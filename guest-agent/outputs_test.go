@@ -26,7 +26,7 @@ func outputsOf(t *testing.T, names []string, make func(t *testing.T, out string)
 		t.Fatal(err)
 	}
 	make(t, out)
-	s, err := writeOutputs(t.Context(), j, &wire.Stage{OutDir: out, Outputs: names, Device: "outputs"})
+	s, err := writeOutputs(t.Context(), j, &wire.Stage{OutDir: out, Outputs: names, Device: "outputs"}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func TestSparseOutput(t *testing.T) {
 		}
 	}
 	setUp(t, f.Close())
-	s, err := writeOutputs(t.Context(), j, &wire.Stage{OutDir: dir + "/build", Outputs: []string{"sparse"}, Device: "outputs"})
+	s, err := writeOutputs(t.Context(), j, &wire.Stage{OutDir: dir + "/build", Outputs: []string{"sparse"}, Device: "outputs"}, nil)
 	setUp(t, err)
 	if s.Size > 1<<20 {
 		t.Errorf("the stream has %d bytes", s.Size)
@@ -190,7 +190,7 @@ func TestChangingOutput(t *testing.T) {
 				done <- nil
 			}()
 			time.Sleep(time.Millisecond)
-			_, err = writeOutputs(t.Context(), j, &wire.Stage{OutDir: dir + "/build", Outputs: []string{"rom"}, Device: "outputs"})
+			_, err = writeOutputs(t.Context(), j, &wire.Stage{OutDir: dir + "/build", Outputs: []string{"rom"}, Device: "outputs"}, nil)
 			cancel()
 			setUp(t, <-done)
 			if _, theirs := errors.AsType[*outputError](err); !theirs || !strings.Contains(err.Error(), "output rom changed while it was read: ") {

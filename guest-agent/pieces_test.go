@@ -197,7 +197,7 @@ func TestStageOfAnotherUser(t *testing.T) {
 		Name: "rom", Script: "id -u; id -G; echo more >>src/file; touch src/new; cat src/file; ls -ld . | cut -d' ' -f3",
 		WorkDir: dir + "/build", Sources: []wire.Mount{{From: "src", To: dir + "/build/src"}},
 		Env: map[string]string{"PATH": "/usr/bin:/bin"},
-	}, func(string, ...any) {}, func(_ string, data []byte) error { log.Write(data); return nil })
+	}, func(string, ...any) {}, func(int64) {}, func(_ string, data []byte) error { log.Write(data); return nil })
 	if err != nil || res.ExitCode != 0 {
 		t.Fatalf("%v, %+v, log %s", err, res, log.String())
 	}
@@ -220,7 +220,7 @@ func stageLog(t *testing.T, j *jar, dir, script string, change func(*wire.Stage)
 		change(st)
 	}
 	var log bytes.Buffer
-	res, err := s.run(t.Context(), st, func(string, ...any) {}, func(_ string, data []byte) error { log.Write(data); return nil })
+	res, err := s.run(t.Context(), st, func(string, ...any) {}, func(int64) {}, func(_ string, data []byte) error { log.Write(data); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -219,7 +219,10 @@ func (s *server) answer(ctx context.Context, m *wire.Message) (*wire.Message, er
 	case wire.KindPrepare:
 		return &wire.Message{}, s.stages.prepare(m.Stage, step)
 	case wire.KindStage:
-		res, err := s.stages.run(ctx, m.Stage, step, func(stream string, data []byte) error {
+		written := func(n int64) {
+			_ = s.w.Write(&wire.Message{ID: m.ID, Kind: wire.KindWritten, Written: &wire.Written{Size: n}})
+		}
+		res, err := s.stages.run(ctx, m.Stage, step, written, func(stream string, data []byte) error {
 			return s.w.Write(&wire.Message{ID: m.ID, Kind: wire.KindLog, Log: &wire.Log{Stream: stream, Data: data}})
 		})
 		return &wire.Message{Result: res}, err

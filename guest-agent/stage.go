@@ -143,7 +143,7 @@ func (s *stager) makeDir(dir string, root bool) error {
 
 // run prepares a stage, runs its script and writes its outputs. The error is of the guest; the script's is in the
 // Result.
-func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...any),
+func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...any), written func(int64),
 	log func(stream string, data []byte) error) (*wire.Result, error) {
 	if err := s.prepare(st, step); err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (s *stager) run(ctx context.Context, st *wire.Stage, step func(string, ...a
 		return res, nil
 	}
 	step("writing outputs of %s", st.Name)
-	res.Stream, err = writeOutputs(ctx, s.jar, st)
+	res.Stream, err = writeOutputs(ctx, s.jar, st, written)
 	if bad, ok := errors.AsType[*outputError](err); ok {
 		res.Reason = bad.Error()
 		return res, nil

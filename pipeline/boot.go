@@ -170,6 +170,15 @@ func (g *booted) Close() error {
 	return err
 }
 
+// follow opens a disk to be read while the guest writes to it; nil where the backend keeps it out of reach.
+func (g *booted) follow(serial string) func() (provision.Followed, error) {
+	f, ok := g.guest.(vm.DiskFollower)
+	if !ok {
+		return nil
+	}
+	return func() (provision.Followed, error) { return f.FollowDisk(serial) }
+}
+
 // disk opens a disk that the guest has written to, wherever the backend keeps it.
 func (g *booted) disk(serial string) provision.Disk {
 	return func(ctx context.Context, n int64) (io.ReadCloser, error) {

@@ -339,25 +339,27 @@ func (n *node) inGuest(ctx context.Context, g *booted, dir string) (*stageResult
 	if !seal.Sealed {
 		return nil, fault.New(fault.Guest, "seal", "the guest is not sealed: %s", strings.Join(seal.Leaks, "; "))
 	}
-	res, err := g.Run(g.ctx, n.guestStage(), log)
+	var outputs []stageOutput
+	taking := provision.TakeOutputs(ctx, g.disk(diskOutputs), g.follow(diskOutputs), n.stage.Outputs, func(o provision.Output, r io.Reader) error {
+		digest, size, err := n.store.Put(ctx, r, "", o.Size)
+		outputs = append(outputs, stageOutput{Path: o.Path, Digest: digest, Size: size, Mode: o.Mode})
+		return err
+	})
+	res, err := g.RunTaking(g.ctx, n.guestStage(), log, taking)
 	if err != nil {
+		taking.Stop()
 		return nil, g.explain(err)
 	}
+	if err := taking.End(res.Stream); err != nil {
+		return nil, err
+	}
 	out := &stageResult{
-		Image: n.used(), Wall: res.Usage.Wall, Usage: res.Usage, Accel: string(n.decision.Accel), Start: g.from.String(),
+		Image: n.used(), Wall: res.Usage.Wall, Usage: res.Usage, Accel: string(n.decision.Accel), Start: g.from.String(), Outputs: outputs,
 	}
 	if out.Seal, err = json.Marshal(seal); err != nil {
 		return nil, err
 	}
 	if out.Programs, err = n.programs(ctx, res.Programs); err != nil {
-		return nil, err
-	}
-	err = provision.ReadOutputs(ctx, g.disk(diskOutputs), n.stage.Outputs, res.Stream, func(o provision.Output, r io.Reader) error {
-		digest, size, err := n.store.Put(ctx, r, "", o.Size)
-		out.Outputs = append(out.Outputs, stageOutput{Path: o.Path, Digest: digest, Size: size, Mode: o.Mode})
-		return err
-	})
-	if err != nil {
 		return nil, err
 	}
 	// Read through the open file: hours of work are not lost with a name. It is bounded, for the agent keeps head and tail of a flood.

@@ -31,6 +31,11 @@ func ReadOutputs(ctx context.Context, disk Disk, outputs []string, s wire.Stream
 		return err
 	}
 	defer r.Close()
+	return r.outputs(outputs, put)
+}
+
+// outputs hands the stream's outputs to put, one after the other, and holds the whole against what the guest says of it.
+func (r *received) outputs(outputs []string, put func(Output, io.Reader) error) error {
 	for _, name := range wire.SortedOutputs(outputs) {
 		m, err := r.next()
 		switch {

@@ -171,11 +171,19 @@ func (s *Session) Prepare(ctx context.Context, st wire.Stage) error {
 // Run runs a stage and hands its log to log (which may be nil), line by line. A script that says no, runs too long or
 // leaves out an output is a build failure, and the Result says more of it; an agent that is lost is a guest fault.
 func (s *Session) Run(ctx context.Context, st wire.Stage, log func(line string)) (wire.Result, error) {
+	return s.RunTaking(ctx, st, log, nil)
+}
+
+// RunTaking is Run, and tells t how much of the outputs has been written.
+func (s *Session) RunTaking(ctx context.Context, st wire.Stage, log func(line string), t *Taking) (wire.Result, error) {
 	s.last.Store(&st)
 	lines := newLines(log)
 	m, err := s.request(ctx, &wire.Message{Kind: wire.KindStage, Stage: &st}, func(m *wire.Message) {
-		if m.Kind == wire.KindLog {
+		switch {
+		case m.Kind == wire.KindLog:
 			lines.add(m.Log.Data)
+		case m.Kind == wire.KindWritten && t != nil:
+			t.Written(m.Written.Size)
 		}
 	})
 	lines.flush()

@@ -38,8 +38,8 @@ func CopyStream(ctx context.Context, disk Disk, s wire.Stream, w io.Writer) erro
 type received struct {
 	*stream.Reader
 	disk *diskReader
-	told wire.Stream
-	m    *stream.Member // the one that comes next; nil: read it
+	told func() (wire.Stream, error) // what the guest says of it; to be asked when it has been read
+	m    *stream.Member              // the one that comes next; nil: read it
 }
 
 func openStream(ctx context.Context, disk Disk, s wire.Stream) (*received, error) {
@@ -50,8 +50,13 @@ func openStream(ctx context.Context, disk Disk, s wire.Stream) (*received, error
 	if err != nil {
 		return nil, fault.New(fault.Host, readDisk, "%w", err)
 	}
-	d := &diskReader{Closer: r, ctx: ctx, r: bufio.NewReaderSize(io.LimitReader(r, s.Size), 256<<10)}
-	return &received{Reader: stream.NewReader(d), disk: d, told: s}, nil
+	told := func() (wire.Stream, error) { return s, nil }
+	return newReceived(ctx, io.LimitReader(r, s.Size), r, told), nil
+}
+
+func newReceived(ctx context.Context, r io.Reader, c io.Closer, told func() (wire.Stream, error)) *received {
+	d := &diskReader{Closer: c, ctx: ctx, r: bufio.NewReaderSize(r, 256<<10)}
+	return &received{Reader: stream.NewReader(d), disk: d, told: told}
 }
 
 const readDisk = "read output disk"
@@ -123,10 +128,14 @@ func (r *received) end() error {
 	case m != nil:
 		return fault.New(fault.Guest, readDisk, "%q is on the disk, and nobody asked for it", m.Path)
 	}
-	if t := r.Total(); t.Size != r.told.Size || t.Digest != r.told.Digest {
+	told, err := r.told()
+	if err != nil {
+		return err
+	}
+	if t := r.Total(); t.Size != told.Size || t.Digest != told.Digest {
 		return fault.New(fault.Guest, readDisk,
 			"the stream on it has %d bytes with digest %016x, the guest wrote %d with %016x",
-			t.Size, t.Digest, r.told.Size, r.told.Digest)
+			t.Size, t.Digest, told.Size, told.Digest)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package vm
 
 import (
+	"errors"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/belljar/belljar/fault"
 )
@@ -19,6 +22,40 @@ func (m Machine) OpenDisk(serial string, n int64) (io.ReadCloser, error) {
 		return nil, fault.New(fault.Host, op, "%w", err)
 	}
 	return head{io.LimitReader(f, n), f}, nil
+}
+
+// FollowDisk is DiskFollower's answer for a machine whose disks are files of this host.
+func (m Machine) FollowDisk(serial string) (FollowedDisk, error) {
+	op := "follow disk " + serial
+	d, ok := m.writable(serial)
+	if !ok {
+		return nil, fault.New(fault.Usage, op, "machine %s has no writable disk of that serial", m.Name)
+	}
+	f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fault.New(fault.Host, op, "%w", err)
+	}
+	return &followed{File: f}, nil
+}
+
+// followed is a file that a guest writes to.
+type followed struct {
+	*os.File
+	gone int64 // how much of it has been given back
+}
+
+// Discard makes a hole of what was read: its pages in memory are free for what comes, and none of it is ever written to
+// the host's own disk (fallocate(2)). A filesystem without holes keeps it.
+func (f *followed) Discard(n int64) error {
+	if n <= f.gone {
+		return nil
+	}
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.gone, n-f.gone)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	f.gone = n
+	return nil
 }
 
 // writable finds a disk that the guest may write to.

@@ -65,6 +65,20 @@ type DiskReader interface {
 	OpenDisk(ctx context.Context, serial string, n int64) (io.ReadCloser, error)
 }
 
+// DiskFollower is a DiskReader whose disks can be read while the guest writes to them.
+type DiskFollower interface {
+	// FollowDisk opens a writable disk. What the guest has written can be read as soon as the write is done.
+	FollowDisk(serial string) (FollowedDisk, error)
+}
+
+// FollowedDisk is a disk that the guest writes to.
+type FollowedDisk interface {
+	io.ReaderAt
+	io.Closer
+	// Discard gives the first n bytes back to the host. They may read as zeros then, for the guest too.
+	Discard(n int64) error
+}
+
 // ResetCounter is a Guest that knows how often the machine has been reset from inside since power-on.
 type ResetCounter interface{ Resets() int }
 

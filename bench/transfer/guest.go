@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
 	"github.com/belljar/belljar/image/initramfs"
+	"github.com/belljar/belljar/provision"
 	"github.com/belljar/belljar/vm"
 	"github.com/belljar/belljar/vm/qemu"
 )
@@ -186,32 +188,45 @@ func (g *guest) shell(command string, in io.Reader, out io.Writer) (time.Duratio
 	return time.Since(start), nil
 }
 
-// stage has the agent run a script, and tells when the script was done and when its outputs lay on the disk.
-func (g *guest) stage(script string, outputs ...string) (res *wire.Result, writing time.Duration, err error) {
+// stage has the agent run a script whose output is the file, takes that as a build does, and tells how long the agent wrote
+// after the script was done, and how long it was until the host had checked the last byte.
+func (g *guest) stage(ctx context.Context, script string) (writing, all time.Duration, err error) {
+	taking := provision.TakeOutputs(ctx, g.disk, g.follow, []string{"file"}, func(_ provision.Output, r io.Reader) error {
+		_, err := io.CopyBuffer(sha256.New(), r, make([]byte, 1<<20))
+		return err
+	})
+
 	g.id++
 	err = g.in.Write(&wire.Message{ID: g.id, Kind: wire.KindStage, Stage: &wire.Stage{
-		Name: "bench", Script: script, WorkDir: "/build/work", OutDir: "/build/out", Outputs: outputs, Device: "outputs",
+		Name: "bench", Script: script, WorkDir: "/build/work", OutDir: "/build/out", Outputs: []string{"file"}, Device: "outputs",
 		Env: map[string]string{"PATH": "/usr/bin:/bin", "OUT": "/build/out"},
 	}})
 	if err != nil {
-		return nil, 0, err
+		return 0, 0, err
 	}
 	var begun time.Time
 	for {
 		m, err := g.out.Read()
 		switch {
 		case err != nil:
-			return nil, 0, err
+			taking.Stop()
+			return 0, 0, err
 		case m.Kind == wire.KindLog:
 			os.Stderr.Write(m.Log.Data)
 		case m.Kind == wire.KindStep && strings.HasPrefix(m.Step.Text, "writing outputs"):
 			begun = time.Now()
+		case m.Kind == wire.KindWritten:
+			taking.Written(m.Written.Size)
 		case m.Kind == wire.KindError:
-			return nil, 0, errors.New(m.Error.Text)
+			taking.Stop()
+			return 0, 0, errors.New(m.Error.Text)
 		case m.Kind == wire.KindResult && (m.Result.ExitCode != 0 || m.Result.Reason != ""):
-			return nil, 0, fmt.Errorf("stage: exit %d, %s", m.Result.ExitCode, m.Result.Reason)
+			taking.Stop()
+			return 0, 0, fmt.Errorf("stage: exit %d, %s", m.Result.ExitCode, m.Result.Reason)
 		case m.Kind == wire.KindResult:
-			return m.Result, time.Since(begun), nil
+			writing = time.Since(begun)
+			err := taking.End(m.Result.Stream)
+			return writing, time.Since(begun), err
 		}
 	}
 }
@@ -219,6 +234,11 @@ func (g *guest) stage(script string, outputs ...string) (res *wire.Result, writi
 // disk opens the output disk as the host sees it.
 func (g *guest) disk(ctx context.Context, n int64) (io.ReadCloser, error) {
 	return g.vm.(vm.DiskReader).OpenDisk(ctx, "outputs", n)
+}
+
+// follow opens it to be read while the guest writes.
+func (g *guest) follow() (provision.Followed, error) {
+	return g.vm.(vm.DiskFollower).FollowDisk("outputs")
 }
 
 func (g *guest) close() {

@@ -34,9 +34,13 @@ func main() {
 	flag.StringVar(&o.spec, "spec", "seabios", "whose guest is used")
 	flag.StringVar(&o.guest, "guest", "debian-bookworm-x86_64", "which of its guests")
 	flag.StringVar(&o.image, "image", "", "a file with what 'belljar image boot --json' printed; none: it is run")
-	flag.Int64Var(&o.mib, "mib", 1024, "MiB to move by disk")
+	flag.Int64Var(&o.mib, "mib", 1024, "MiB to move by disk, a multiple of 32")
 	flag.Int64Var(&o.sshMiB, "ssh-mib", 128, "MiB to move by SSH")
 	flag.Parse()
+	if o.mib <= 0 || o.mib<<20%noiseInOutput != 0 {
+		fmt.Fprintf(os.Stderr, "transfer: -mib %d: want a multiple of %d\n", o.mib, noiseInOutput>>20)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {

@@ -29,6 +29,7 @@ var messages = []Message{
 	{ID: 2, Kind: KindCancel},
 	{ID: 2, Kind: KindLog, Log: &Log{Stream: Output, Data: []byte("cc\xff\x00\n")}},
 	{ID: 2, Kind: KindStep, Step: &Step{"running rom"}},
+	{ID: 2, Kind: KindWritten, Written: &Written{32 << 20}},
 	{ID: 2, Kind: KindResult, Result: &Result{ExitCode: 3, Stream: Stream{Size: 1 << 40, Digest: 1<<64 - 1}}},
 	{ID: 4, Kind: KindError, Error: &Error{"no disk"}},
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // Protocol is the version of this package's messages. Both sides must have the same: the host brings its own agent.
-const Protocol = 3
+const Protocol = 4
 
 // Kind says what a message is.
 type Kind string
 
 // The kinds. The agent speaks first: Hello. Then the host asks (one request at a time, Cancel apart) and the agent
-// answers each request with any number of Log and Step and exactly one Result or Error of the same ID.
+// answers each request with any number of Log, Step and Written and exactly one Result or Error of the same ID.
 const (
 	KindHello Kind = "hello"
 
@@ -27,10 +27,11 @@ const (
 	KindPoweroff Kind = "poweroff" // answered, then done when the host hangs up
 	KindCancel   Kind = "cancel"   // ends the request of the same ID early; not answered itself
 
-	KindLog    Kind = "log"
-	KindStep   Kind = "step"
-	KindResult Kind = "result"
-	KindError  Kind = "error"
+	KindLog     Kind = "log"
+	KindStep    Kind = "step"
+	KindWritten Kind = "written"
+	KindResult  Kind = "result"
+	KindError   Kind = "error"
 )
 
 // Message is the envelope: the kind, and the one body that belongs to it.
@@ -45,6 +46,7 @@ type Message struct {
 	Wake     *Wake     `json:"wake,omitempty"`
 	Log      *Log      `json:"log,omitempty"`
 	Step     *Step     `json:"step,omitempty"`
+	Written  *Written  `json:"written,omitempty"`
 	Seal     *Seal     `json:"seal,omitempty"`
 	Result   *Result   `json:"result,omitempty"`
 	Captured *Captured `json:"captured,omitempty"`
@@ -99,6 +101,11 @@ type Step struct {
 	Text string `json:"text"`
 }
 
+// Written says how much of the request's stream the host can read from the output disk: what comes before will not change.
+type Written struct {
+	Size int64 `json:"size"` // in bytes, from the disk's beginning
+}
+
 // Error is why the agent could not do what it was asked: a fault in the guest or in the request, never a script's.
 type Error struct {
 	Text string `json:"text"`
@@ -108,8 +115,8 @@ type Error struct {
 func (m *Message) Check() error {
 	want, known := map[Kind]bool{
 		KindHello: m.Hello != nil, KindProbe: m.Probe != nil, KindPrepare: m.Stage != nil, KindStage: m.Stage != nil,
-		KindCapture: m.Capture != nil, KindWake: m.Wake != nil, KindLog: m.Log != nil, KindStep: m.Step != nil, KindError: m.Error != nil,
-		KindPoweroff: true, KindCancel: true, KindResult: true,
+		KindCapture: m.Capture != nil, KindWake: m.Wake != nil, KindLog: m.Log != nil, KindStep: m.Step != nil, KindWritten: m.Written != nil,
+		KindError: m.Error != nil, KindPoweroff: true, KindCancel: true, KindResult: true,
 	}[m.Kind]
 	switch {
 	case !known:

@@ -228,6 +228,10 @@ func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadClos
 	return g.machine.OpenDisk(serial, n)
 }
 
+func (g *guest) FollowDisk(serial string) (vm.FollowedDisk, error) {
+	return g.machine.FollowDisk(serial)
+}
+
 func (g *guest) Wait() error {
 	<-g.gone
 	g.mu.Lock()

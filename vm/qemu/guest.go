@@ -53,6 +53,7 @@ var (
 	_ vm.Ender        = (*guest)(nil)
 	_ vm.Confined     = (*guest)(nil)
 	_ vm.DiskReader   = (*guest)(nil)
+	_ vm.DiskFollower = (*guest)(nil)
 	_ vm.Prober       = (*guest)(nil)
 	_ vm.Screendumper = (*guest)(nil)
 	_ vm.Typist       = (*guest)(nil)
@@ -218,6 +219,11 @@ func (g *guest) CommandLine() string { return g.command }
 // OpenDisk reads the disk's file: QEMU writes there through the host's page cache.
 func (g *guest) OpenDisk(_ context.Context, serial string, n int64) (io.ReadCloser, error) {
 	return g.machine.OpenDisk(serial, n)
+}
+
+// FollowDisk opens the disk's file, for the same reason.
+func (g *guest) FollowDisk(serial string) (vm.FollowedDisk, error) {
+	return g.machine.FollowDisk(serial)
 }
 
 // PID is QEMU's process id.

@@ -263,6 +263,9 @@ func (s Suite) disk(t *testing.T) {
 	if got := s.head(t, r, "mine", 5000); string(got) != string(want[:5000]) {
 		t.Errorf("after the machine's end: %d other bytes came", len(got))
 	}
+	if f, ok := g.(vm.DiskFollower); ok {
+		follow(t, f, "mine", want)
+	}
 }
 
 // head reads the first n bytes of a disk, bounded in time.
@@ -397,5 +400,29 @@ func (s Suite) echo(t *testing.T) {
 	}
 	if _, err := g.Dial(ctx, "nosuch"); fault.KindOf(err) != fault.Usage {
 		t.Errorf("dial of a port that is not there: %v, want a usage fault", err)
+	}
+}
+
+// follow reads a disk as it is and gives a part of it back.
+func follow(t *testing.T, g vm.DiskFollower, serial string, want []byte) {
+	t.Helper()
+	f, err := g.FollowDisk(serial)
+	if err != nil {
+		t.Errorf("follow disk: %v", err)
+		return
+	}
+	defer f.Close()
+	got := make([]byte, 4096)
+	if _, err := f.ReadAt(got, 8192); err != nil || string(got) != string(want[8192:12288]) {
+		t.Errorf("followed, 4096 bytes at 8192 are others: %v", err)
+	}
+	if err := f.Discard(4096); err != nil {
+		t.Errorf("discard: %v", err)
+	}
+	if _, err := f.ReadAt(got, 8192); err != nil || string(got) != string(want[8192:12288]) {
+		t.Errorf("what lies behind what was given back is another: %v", err)
+	}
+	if _, err := g.FollowDisk("nosuch"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("follow a disk that is not there: %v, want a usage fault", err)
 	}
 }
