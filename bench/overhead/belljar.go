@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,8 @@ type bench struct {
 	boot   struct{ Kernel, Initrd, Cmdline string }
 	root   string // path of the root disk
 	tar    string // of the sources
+
+	counting string // the plugin that counts instructions; empty: they are not counted
 }
 
 // spec has two stages: one that hands out the sources, and the one that is measured. It takes the packages of the shipped
@@ -63,8 +66,18 @@ func prepare(ctx context.Context, o options, dir string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	named := fmt.Sprintf("#!/bin/sh\nexec %s -name %s \"$@\"\n", path, b.mark())
-	if err := os.WriteFile(filepath.Join(dir, qemu), []byte(named), 0o755); err != nil {
+	// A program's own libraries lie beside it, and those a confined QEMU may load.
+	bin, lib := filepath.Join(dir, "bin"), filepath.Join(dir, "lib")
+	if err := errors.Join(os.Mkdir(bin, 0o755), os.Mkdir(lib, 0o755)); err != nil {
+		return nil, err
+	}
+	if o.count {
+		if b.counting, err = b.plugin(ctx, lib); err != nil {
+			return nil, err
+		}
+	}
+	named := fmt.Sprintf("#!/bin/sh\nexec %s -name %s %s \"$@\"\n", path, b.mark(), strings.Join(b.pluginArgs(), " "))
+	if err := os.WriteFile(filepath.Join(bin, qemu), []byte(named), 0o755); err != nil {
 		return nil, err
 	}
 	var image struct{ Path string }
@@ -80,6 +93,13 @@ func prepare(ctx context.Context, o options, dir string) (*bench, error) {
 	}
 	b.root, b.tar = image.Path, built.Artifacts[0].Path
 	return b, nil
+}
+
+func (b *bench) pluginArgs() []string {
+	if b.counting == "" {
+		return nil
+	}
+	return []string{"-plugin", "file=" + b.counting}
 }
 
 // lock takes over the shipped SeaBIOS's lock, for which no archive has to be asked.
@@ -150,7 +170,7 @@ func (b *bench) build(ctx context.Context, belljar string) (sample, error) {
 	cmd := exec.CommandContext(ctx, belljar, "--json", "build", b.spec, "--accel", "tcg", "--cold", "--no-cache",
 		"--out", filepath.Join(b.dir, "out"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Env = append(os.Environ(), "PATH="+b.dir+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -179,17 +199,17 @@ func (b *bench) build(ctx context.Context, belljar string) (sample, error) {
 func (b *bench) mark() string { return filepath.Base(b.dir) }
 
 // named is what the one QEMU that has the mark has used so far.
-func (b *bench) named() float64 {
+func (b *bench) named() used {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range all {
 		cmdline, err := os.ReadFile(path)
 		if err == nil && strings.Contains(string(cmdline), "\x00-name\x00"+b.mark()+"\x00") && strings.Contains(string(cmdline), "\x00-append\x00") {
-			if used := processorTime(filepath.Dir(path)); used > 0 {
-				return used
+			if u := now(filepath.Dir(path)); u.cpu > 0 {
+				return u
 			}
 		}
 	}
-	return 0
+	return used{}
 }
 
 // processorTime is what a process has used (proc_pid_stat(5): utime and stime, in ticks of 1/100 s).

@@ -38,7 +38,8 @@ func (b *bench) console(ctx context.Context) (_ sample, err error) {
 		args = append(args, "-drive", "if=none,format=raw,id="+d.serial+","+d.options,
 			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
 	}
-	cmd := exec.CommandContext(ctx, qemu, args...)
+	cmd := exec.CommandContext(ctx, qemu, append(args, b.pluginArgs()...)...)
+	cmd.Dir = b.dir // where the plugin leaves its counts
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func (b *bench) console(ctx context.Context) (_ sample, err error) {
 		_ = cmd.Process.Kill() // its disk is thrown away
 		_ = cmd.Wait()
 	}()
-	w := newWatch(func() float64 { return processorTime(fmt.Sprintf("/proc/%d", cmd.Process.Pid)) })
+	w := newWatch(func() used { return now(fmt.Sprintf("/proc/%d", cmd.Process.Pid)) })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		switch {

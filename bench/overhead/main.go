@@ -7,7 +7,8 @@
 //	recorded   by the agent as it is
 //
 // The script says when each part of its work begins and ends; the figures are what QEMU used between the two, and the
-// time that passed. On a busy host the processor time is the one to trust.
+// time that passed. On a busy host the processor time is the one to trust, and on one whose processors are not its own neither
+// is: there -count has a plugin of QEMU count the instructions that the guest runs, which nothing beside it can change.
 //
 // It knows command lines, consoles and stopwatches. It refuses to know Belljar's insides, but for the one constant with
 // which the variant 'agent' is built, and the format of a scratch disk.
@@ -31,6 +32,7 @@ type options struct {
 	guest   string
 	rounds  int
 	execs   int // small processes in a round's first part
+	count   bool
 }
 
 func main() {
@@ -39,6 +41,7 @@ func main() {
 	flag.StringVar(&o.guest, "guest", "debian-bookworm-x86_64", "whose guest")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each variant runs")
 	flag.IntVar(&o.execs, "execs", 2000, "how many small processes a round starts")
+	flag.BoolVar(&o.count, "count", false, "count instructions in place of time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -52,21 +55,31 @@ func main() {
 // sample is what each part of the work took.
 type sample map[string]used
 
-type used struct{ cpu, wall float64 } // seconds
+type used struct {
+	cpu, wall float64 // seconds
+	insns     float64 // instructions, if they are counted
+}
+
+func (u used) minus(v used) used { return used{u.cpu - v.cpu, u.wall - v.wall, u.insns - v.insns} }
+
+// now is what a QEMU has used so far, by its folder in /proc.
+func now(proc string) used {
+	return used{processorTime(proc), float64(time.Now().UnixMilli()) / 1000, instructions(proc)}
+}
 
 // marks are made by the script, one a line.
 const markPrefix = "overhead: "
 
-// watch makes a sample of marks as they come; cpu is what QEMU has used so far.
+// watch makes a sample of marks as they come; now is what QEMU has used so far.
 type watch struct {
-	cpu   func() float64
+	now   func() used
 	began map[string]used
 	all   sample
 	over  bool
 }
 
-func newWatch(cpu func() float64) *watch {
-	return &watch{cpu: cpu, began: map[string]used{}, all: sample{}}
+func newWatch(now func() used) *watch {
+	return &watch{now: now, began: map[string]used{}, all: sample{}}
 }
 
 func (w *watch) line(text string) {
@@ -75,13 +88,12 @@ func (w *watch) line(text string) {
 	if !ok || len(f) == 0 {
 		return
 	}
-	now := used{w.cpu(), float64(time.Now().UnixMilli()) / 1000}
+	at := w.now()
 	switch f[0] {
 	case "begin":
-		w.began[f[1]] = now
+		w.began[f[1]] = at
 	case "end":
-		b := w.began[f[1]]
-		w.all[f[1]] = used{now.cpu - b.cpu, now.wall - b.wall}
+		w.all[f[1]] = at.minus(w.began[f[1]])
 	case "over":
 		w.over = true
 	}
@@ -147,11 +159,12 @@ func run(ctx context.Context, o options) error {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
 			for _, p := range parts {
-				fmt.Fprintf(os.Stderr, "round %d  %-9s %s: cpu %6.2f s, wall %6.2f s\n", round+1, v.name, p.name, s[p.name].cpu, s[p.name].wall)
+				fmt.Fprintf(os.Stderr, "round %d  %-9s %s: cpu %6.2f s, wall %6.2f s, %.0f million instructions\n",
+					round+1, v.name, p.name, s[p.name].cpu, s[p.name].wall, s[p.name].insns/1e6)
 			}
 			all[v.name] = append(all[v.name], s)
 		}
 	}
-	printTable(os.Stdout, all)
+	printTable(os.Stdout, all, o.count)
 	return nil
 }
