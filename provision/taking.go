@@ -67,14 +67,17 @@ func (t *Taking) End(s wire.Stream) error {
 		return ReadOutputs(t.ctx, t.disk, t.outputs, s, t.put)
 	}
 	t.tail.end(s, nil)
-	return <-t.done
+	return t.wait()
 }
+
+// wait is what the taking that has begun came to.
+func (t *Taking) wait() error { return <-t.done }
 
 // Stop says that no more is written: what put had is void. It returns when put has.
 func (t *Taking) Stop() {
 	if t.tail != nil {
 		t.tail.end(wire.Stream{}, errors.New("the stage has ended before its outputs"))
-		<-t.done
+		_ = t.wait() // why it did not end well is known
 	}
 }
 
