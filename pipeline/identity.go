@@ -40,10 +40,13 @@ func machineOf(g *specs.Guest) machineIdentity {
 	}
 }
 
-// stageMachine is the machine of a stage, which may have memory of its own.
+// stageMemory is what a stage's machine has: memory of its own, or the guest's.
+func stageMemory(s *specs.Stage, g *specs.Guest) int64 { return int64(cmp.Or(s.Memory, g.Memory)) }
+
+// stageMachine is the machine of a stage.
 func stageMachine(s *specs.Stage, g *specs.Guest) machineIdentity {
 	m := machineOf(g)
-	m.Memory = int64(cmp.Or(s.Memory, g.Memory))
+	m.Memory = stageMemory(s, g)
 	return m
 }
 

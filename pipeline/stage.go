@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -247,7 +246,7 @@ func (n *node) bootStage(ctx context.Context, dir string, d disks) (*booted, err
 	}
 	m := machine(n.guest, n.locked)
 	m.Name, m.Accel = filepath.Base(dir), n.decision.Accel
-	m.Memory = int64(cmp.Or(n.stage.Memory, n.guest.Memory))
+	m.Memory = stageMemory(n.stage, n.guest)
 	// The root is not read through here: the guest's kernel holds each block that it reads against the root hash.
 	m.Boot.Cmdline = initramfs.Verity(n.image.RootHash)
 	m.Disks = []vm.Disk{

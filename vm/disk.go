@@ -13,9 +13,9 @@ import (
 // OpenDisk is DiskReader's answer for a machine whose disks are files of this host.
 func (m Machine) OpenDisk(serial string, n int64) (io.ReadCloser, error) {
 	op := "read disk " + serial
-	d, ok := m.writable(serial)
-	if !ok {
-		return nil, fault.New(fault.Usage, op, "machine %s has no writable disk of that serial", m.Name)
+	d, err := m.writable(op, serial)
+	if err != nil {
+		return nil, err
 	}
 	f, err := os.Open(d.Path)
 	if err != nil {
@@ -27,9 +27,9 @@ func (m Machine) OpenDisk(serial string, n int64) (io.ReadCloser, error) {
 // FollowDisk is DiskFollower's answer for a machine whose disks are files of this host.
 func (m Machine) FollowDisk(serial string) (FollowedDisk, error) {
 	op := "follow disk " + serial
-	d, ok := m.writable(serial)
-	if !ok {
-		return nil, fault.New(fault.Usage, op, "machine %s has no writable disk of that serial", m.Name)
+	d, err := m.writable(op, serial)
+	if err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
 	if err != nil {
@@ -59,13 +59,13 @@ func (f *followed) Discard(n int64) error {
 }
 
 // writable finds a disk that the guest may write to.
-func (m Machine) writable(serial string) (Disk, bool) {
+func (m Machine) writable(op, serial string) (Disk, error) {
 	for _, d := range m.Disks {
 		if d.Serial == serial && !d.ReadOnly {
-			return d, true
+			return d, nil
 		}
 	}
-	return Disk{}, false
+	return Disk{}, fault.New(fault.Usage, op, "machine %s has no writable disk of that serial", m.Name)
 }
 
 // head is the beginning of a file.
