@@ -35,27 +35,20 @@ func (m Machine) FollowDisk(serial string) (FollowedDisk, error) {
 	if err != nil {
 		return nil, fault.New(fault.Host, op, "%w", err)
 	}
-	return &followed{File: f}, nil
+	return followed{f}, nil
 }
 
 // followed is a file that a guest writes to.
-type followed struct {
-	*os.File
-	gone int64 // how much of it has been given back
-}
+type followed struct{ *os.File }
 
 // Discard makes a hole of what was read: its pages in memory are free for what comes, and none of it is ever written to
 // the host's own disk (fallocate(2)). A filesystem without holes keeps it.
-func (f *followed) Discard(n int64) error {
-	if n <= f.gone {
+func (f followed) Discard(n int64) error {
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, n)
+	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
-	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.gone, n-f.gone)
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return err
-	}
-	f.gone = n
-	return nil
+	return err
 }
 
 // writable finds a disk that the guest may write to.
