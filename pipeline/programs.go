@@ -1,8 +1,13 @@
 package pipeline
 
 import (
+	"archive/tar"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -12,6 +17,8 @@ import (
 	"github.com/belljar/belljar/fault"
 	"github.com/belljar/belljar/guest-agent/wire"
 	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/specs"
+	"github.com/belljar/belljar/store"
 	"github.com/belljar/belljar/verify"
 )
 
@@ -23,6 +30,10 @@ func (n *node) programs(ctx context.Context, ran *wire.Programs) (*verify.Progra
 	if ran == nil {
 		return nil, nil
 	}
+	copies, err := n.copies(ran.List)
+	if err != nil {
+		return nil, err
+	}
 	list := map[verify.Program]int64{} // runs, by all the rest
 	var ofRoot []wire.Program
 	for _, p := range ran.List {
@@ -31,7 +42,7 @@ func (n *node) programs(ctx context.Context, ran *wire.Programs) (*verify.Progra
 			continue
 		}
 		known := verify.Program{Path: p.Path, Digest: verify.Digest{SHA256: p.SHA256}}
-		known.From, known.Of = n.origin(p)
+		known.From, known.Of = n.origin(p, copies)
 		list[known] += p.Runs
 	}
 	if err := n.rootPrograms(ctx, ofRoot, list); err != nil {
@@ -86,25 +97,83 @@ func (n *node) rootPrograms(ctx context.Context, ran []wire.Program, list map[ve
 	return nil
 }
 
-// origin says where a program came from that does not lie in the root.
-func (n *node) origin(p wire.Program) (from, of string) {
+// origin says where a program came from that does not lie in the root. copies are those that are an output of a needed stage
+// in another place.
+func (n *node) origin(p wire.Program, copies map[string]string) (from, of string) {
 	const stages, sources = "/build/stages/", "/build/sources/"
 	for _, need := range n.needs {
-		at := stages + need.stage.Name + "/"
-		if p.From == wire.FromInput && strings.HasPrefix(p.Path, at) {
+		if p.From == wire.FromInput && strings.HasPrefix(p.Path, stages+need.stage.Name+"/") {
 			return verify.FromStage, need.name()
-		}
-		for _, o := range need.result.Outputs { // a copy is as good
-			if p.SHA256 != "" && string(o.Digest) == p.SHA256 {
-				return verify.FromStage, need.name()
-			}
 		}
 	}
 	if rest, ok := strings.CutPrefix(p.Path, sources); ok && p.From == wire.FromInput {
 		name, _, _ := strings.Cut(rest, "/")
 		return verify.FromSource, name
 	}
+	if of, ok := copies[p.SHA256]; ok { // a copy is as good
+		return verify.FromStage, of
+	}
 	return verify.FromMade, ""
+}
+
+// copies tells which of the programs that lay among the stage's own files are copies of what a needed stage made: the name
+// of that stage by the program's SHA-256. A toolchain that was copied together is its stages' all the same.
+func (n *node) copies(ran []wire.Program) (map[string]string, error) {
+	unknown := map[string]bool{}
+	for _, p := range ran {
+		if p.From == wire.FromMade && p.SHA256 != "" {
+			unknown[p.SHA256] = true
+		}
+	}
+	found := map[string]string{}
+	for _, need := range n.needs {
+		for _, o := range need.result.Outputs {
+			if len(unknown) == 0 {
+				return found, nil
+			}
+			digests := []string{string(o.Digest)}
+			if specs.IsFolder(o.Path) {
+				var err error
+				if digests, err = n.programsIn(o.Digest); err != nil {
+					return nil, err
+				}
+			}
+			for _, d := range digests {
+				if unknown[d] {
+					found[d] = need.name()
+					delete(unknown, d)
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// programsIn are the SHA-256 of what may be run in a folder that a stage made.
+func (n *node) programsIn(folder store.Digest) (digests []string, err error) {
+	r, err := n.store.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	for tr := tar.NewReader(r); ; {
+		m, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, r) // the folder's own digest is proven at its end
+			return digests, err
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.Typeflag != tar.TypeReg || m.Mode&0o111 == 0 {
+			continue
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, tr); err != nil {
+			return nil, err
+		}
+		digests = append(digests, hex.EncodeToString(h.Sum(nil)))
+	}
 }
 
 // checkStrict refuses a build in which a program ran that nothing pins: it is of no locked package, no locked source and

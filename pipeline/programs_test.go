@@ -3,6 +3,7 @@ package pipeline
 import (
 	"archive/tar"
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 
@@ -17,15 +18,25 @@ import (
 // tarRoot is a root with two programs, one of them of a package.
 func tarRoot(t *testing.T) []byte {
 	t.Helper()
+	return tarBytes(t, []tarFile{
+		{"usr/bin/make", "make", 0o755},
+		{"usr/bin/of-no-package", "stray", 0o755},
+		{"var/lib/dpkg/status", "Package: make\nStatus: install ok installed\nArchitecture: amd64\nVersion: 4.3-4.1\n", 0o644},
+		{"var/lib/dpkg/info/make.list", "/.\n/usr\n/usr/bin\n/usr/bin/make\n", 0o644},
+	})
+}
+
+type tarFile struct {
+	name, text string
+	mode       int64
+}
+
+func tarBytes(t *testing.T, files []tarFile) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, f := range []struct{ name, text string }{
-		{"usr/bin/make", "make"},
-		{"usr/bin/of-no-package", "stray"},
-		{"var/lib/dpkg/status", "Package: make\nStatus: install ok installed\nArchitecture: amd64\nVersion: 4.3-4.1\n"},
-		{"var/lib/dpkg/info/make.list", "/.\n/usr\n/usr/bin\n/usr/bin/make\n"},
-	} {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.text)), Mode: 0o755}
+	for _, f := range files {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.text)), Mode: f.mode}
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
@@ -97,6 +108,38 @@ func TestPrograms(t *testing.T) {
 	}
 	_, err = n.programs(t.Context(), &wire.Programs{List: []wire.Program{{Path: "/usr/bin/hidden", From: wire.FromRoot, Runs: 1}}})
 	wantFault(t, err, fault.Guest, "its root does not have", "/usr/bin/hidden")
+}
+
+// A toolchain whose programs were copied together is that of the stages that made them.
+func TestProgramsCopiedOutOfFolders(t *testing.T) {
+	n, _ := needingNode(t)
+	folder, err := n.store.PutBytes(tarBytes(t, []tarFile{{"bin/ld", "a linker", 0o755}, {"share/hello", "a text", 0o644}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	need := n.needs[len(n.needs)-1]
+	need.result.Outputs = append(need.result.Outputs, stageOutput{Path: "kit/", Digest: folder})
+	ran := &wire.Programs{List: []wire.Program{
+		{Path: "/build/work/kit/bin/ld", From: wire.FromMade, SHA256: digestText("a linker"), Runs: 2},
+		{Path: "/build/work/hello", From: wire.FromMade, SHA256: digestText("a text"), Runs: 1}, // it became a program here
+	}}
+	got, err := n.programs(t.Context(), ran)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []verify.Program{
+		{Path: "/build/work/hello", Digest: verify.Digest{SHA256: digestText("a text")}, From: verify.FromMade, Runs: 1},
+		{Path: "/build/work/kit/bin/ld", Digest: verify.Digest{SHA256: digestText("a linker")}, From: verify.FromStage, Of: need.name(), Runs: 2},
+	}
+	if diff := cmp.Diff(want, got.List); diff != "" {
+		t.Error(diff)
+	}
+	if err := os.Remove(n.store.Path(folder)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.programs(t.Context(), ran); err == nil {
+		t.Error("the folder is gone from the store, and nothing is said of it")
+	}
 }
 
 func TestCheckStrict(t *testing.T) {
