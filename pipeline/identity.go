@@ -107,5 +107,5 @@ func stageIdentity(s *specs.Stage, img string, g *specs.Guest, sources []specs.L
 		Outputs []string
 		Needs   []string
 		Scratch string `json:",omitempty"` // a file system orders names its own way
-	}{"stage", img, stageMachine(s, g), agent, sources, s.Name, stageEnv(s, g), s.Script, s.Outputs, needs, s.Scratch})
+	}{"stage", img, stageMachine(s, g), agent, sources, s.Name, StageEnv(s, g), s.Script, s.Outputs, needs, s.Scratch})
 }

@@ -46,7 +46,7 @@ func (n *node) inputs() stageInputs {
 	p := stageInputs{
 		Recipe: image.Version + " " + initramfs.Recipe(), Machine: stageMachine(n.stage, n.guest), Agent: n.agent,
 		Packages: map[string]pin{}, Sources: map[string]pin{}, Needs: map[string]string{},
-		Env: stageEnv(n.stage, n.guest), Script: n.stage.Script, Outputs: n.stage.Outputs,
+		Env: StageEnv(n.stage, n.guest), Script: n.stage.Script, Outputs: n.stage.Outputs,
 		Scratch: n.stage.Scratch,
 	}
 	for _, lp := range n.locked.Packages {

@@ -293,8 +293,8 @@ func (n *node) outputPart(o *stageOutput) image.Part {
 	return image.Part{File: o.Path, Plain: true, Mode: o.Mode, Open: open}
 }
 
-// stageEnv is the whole environment of a stage.
-func stageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
+// StageEnv is the whole environment of a stage's script: what every stage has, and what its spec adds.
+func StageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
 	env := map[string]string{
 		"SOURCES": "/build/sources", "STAGES": "/build/stages", "OUT": "/build/out", "HOME": "/build/home",
 		"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "TZ": "UTC",
@@ -308,7 +308,7 @@ func stageEnv(s *specs.Stage, g *specs.Guest) map[string]string {
 func (n *node) guestStage() wire.Stage {
 	s := n.stage
 	st := wire.Stage{
-		Name: s.Name, Script: s.Script, Env: stageEnv(s, n.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
+		Name: s.Name, Script: s.Script, Env: StageEnv(s, n.guest), WorkDir: "/build/work", OutDir: "/build/out", Outputs: s.Outputs,
 		Timeout: n.pace.Of(time.Duration(s.Timeout)), Silence: n.pace.Of(time.Duration(s.Silence)), Device: diskOutputs,
 		Record: recordPrograms,
 		Tmpfs:  s.Scratch == specs.ScratchTmpfs,
