@@ -216,28 +216,34 @@ func sparse(path string, n int64) error {
 func (h *house) inputTrees(sources []specs.LockedSource) ([]image.Tree, error) {
 	var trees []image.Tree
 	for _, s := range sources {
-		t := image.Tree{Name: s.Name}
-		for _, f := range s.Files {
-			t.Parts = append(t.Parts, image.Part{
-				File: f.Name, Open: func() (io.ReadCloser, error) { return h.store.Open(store.Digest(f.SHA256)) },
-			})
-		}
-		if s.Kind == specs.KindDebian {
-			if err := h.checkDSC(s); err != nil {
-				return nil, err
-			}
-			var err error
-			if t, err = image.DebianTree(s.Name, t.Parts); err != nil {
-				return nil, err
-			}
+		t, err := SourceTree(h.store, s)
+		if err != nil {
+			return nil, err
 		}
 		trees = append(trees, t)
 	}
 	return trees, nil
 }
 
+// SourceTree is a source's folder on an input disk, of files in the store.
+func SourceTree(st *store.Store, s specs.LockedSource) (image.Tree, error) {
+	t := image.Tree{Name: s.Name}
+	for _, f := range s.Files {
+		t.Parts = append(t.Parts, image.Part{
+			File: f.Name, Open: func() (io.ReadCloser, error) { return st.Open(store.Digest(f.SHA256)) },
+		})
+	}
+	if s.Kind != specs.KindDebian {
+		return t, nil
+	}
+	if err := checkDSC(st, s); err != nil {
+		return t, err
+	}
+	return image.DebianTree(s.Name, t.Parts)
+}
+
 // checkDSC holds a Debian source package's own list of its files against the lock's.
-func (h *house) checkDSC(s specs.LockedSource) error {
+func checkDSC(st *store.Store, s specs.LockedSource) error {
 	var have []debian.FileHash
 	var dsc *debian.DSC
 	for _, f := range s.Files {
@@ -245,7 +251,7 @@ func (h *house) checkDSC(s specs.LockedSource) error {
 		if !strings.HasSuffix(f.Name, ".dsc") {
 			continue
 		}
-		data, err := h.store.ReadAll(store.Digest(f.SHA256))
+		data, err := st.ReadAll(store.Digest(f.SHA256))
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func TestCheckDSC(t *testing.T) {
 		{"no .dsc", []specs.File{orig}, "no .dsc"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := h.checkDSC(specs.LockedSource{Name: "toy", Kind: specs.KindDebian, Files: test.files})
+			err := checkDSC(h.store, specs.LockedSource{Name: "toy", Kind: specs.KindDebian, Files: test.files})
 			switch {
 			case test.want == "" && err != nil:
 				t.Fatal(err)

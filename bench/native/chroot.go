@@ -100,7 +100,7 @@ func (c *chroot) run(ctx context.Context, s *specs.Stage) (t took, err error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return t, fmt.Errorf("%w; its last lines (%s):\n%s", err, log.Name(), lastLines(log.Name()))
+		return t, fmt.Errorf("%w; its last lines:\n%s", err, lastLines(log.Name()))
 	}
 	t.wall, t.cpu = time.Since(start), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	for _, name := range []string{"over", "work", "root"} {

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/belljar/belljar/image"
+	"github.com/belljar/belljar/pipeline"
 	"github.com/belljar/belljar/specs"
 	"github.com/belljar/belljar/store"
 )
@@ -107,9 +108,14 @@ func makeFolder(name string) (string, error) {
 		return os.MkdirTemp("/var/tmp", "belljar-native-")
 	}
 	if err := os.Mkdir(name, 0o755); err != nil {
-		return "", err
+		return "", fmt.Errorf("-keep wants a folder that is not there yet: %w", err)
 	}
 	return filepath.Abs(name)
+}
+
+// folder is where what has that name lies.
+func (n *native) folder(name string) string {
+	return filepath.Join(n.out, strings.ReplaceAll(name, "/", "@"))
 }
 
 // stage runs a stage, after those that it needs.
@@ -124,7 +130,7 @@ func (n *native) stage(ctx context.Context, l *specs.Loaded, s *specs.Stage) err
 		}
 	}
 	name := l.Spec.Name + "#" + s.Name
-	c := &chroot{dir: filepath.Join(n.out, strings.ReplaceAll(name, "/", "@"))}
+	c := &chroot{dir: n.folder(name)}
 	var err error
 	if c.guest, err = l.Guest(n.guest); err != nil {
 		return err
@@ -161,7 +167,7 @@ func (n *native) image(ctx context.Context, l *specs.Loaded) (string, error) {
 	if n.images[l.Spec.Name] != "" {
 		return n.images[l.Spec.Name], nil
 	}
-	folder := filepath.Join(n.out, "image@"+strings.ReplaceAll(l.Spec.Name, "/", "@"))
+	folder := n.folder("image/" + l.Spec.Name)
 	name := cmp.Or(l.Path, l.Spec.Name)
 	for _, args := range [][]string{
 		{"image", "build", name},
@@ -178,20 +184,13 @@ func (n *native) image(ctx context.Context, l *specs.Loaded) (string, error) {
 
 // source is a source as a stage finds it, unpacked.
 func (n *native) source(ctx context.Context, l *specs.Loaded, s specs.LockedSource) (folder string, err error) {
-	folder = filepath.Join(n.out, "sources@"+strings.ReplaceAll(l.Spec.Name, "/", "@"))
+	folder = n.folder("sources/" + l.Spec.Name)
 	if _, err := os.Stat(filepath.Join(folder, "sources", s.Name)); err == nil {
 		return filepath.Join(folder, "sources", s.Name), nil
 	}
-	tree := image.Tree{Name: s.Name}
-	for _, f := range s.Files {
-		tree.Parts = append(tree.Parts, image.Part{
-			File: f.Name, Open: func() (io.ReadCloser, error) { return n.store.Open(store.Digest(f.SHA256)) },
-		})
-	}
-	if s.Kind == specs.KindDebian {
-		if tree, err = image.DebianTree(s.Name, tree.Parts); err != nil {
-			return "", err
-		}
+	tree, err := pipeline.SourceTree(n.store, s)
+	if err != nil {
+		return "", err
 	}
 	disk, err := os.Create(folder + ".img")
 	if err != nil {
