@@ -54,12 +54,7 @@ func (g *Guard) Watch(ctx context.Context, note func(string)) error {
 	}
 	tick := time.NewTicker(g.limits.Every)
 	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil //nolint:nilerr // the end of the watch is no fault of the guest's
-		case <-tick.C:
-		}
+	for { // the first at once: a machine that does not live until the second leaves evidence too
 		sample, err := p.Progress(ctx)
 		if err != nil {
 			return nil //nolint:nilerr // it is gone: Wait says why
@@ -70,6 +65,11 @@ func (g *Guard) Watch(ctx context.Context, note func(string)) error {
 		}
 		if news {
 			note(f.Text)
+		}
+		select {
+		case <-ctx.Done():
+			return nil //nolint:nilerr // the end of the watch is no fault of the guest's
+		case <-tick.C:
 		}
 	}
 }
