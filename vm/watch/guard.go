@@ -83,7 +83,7 @@ func (g *Guard) take(p vm.Progress) (f Finding, news bool) {
 		g.last = g.last[1:]
 	}
 	f = g.dog.Sample(now, p)
-	news = f.Text != "" && f.State != g.said.State
+	news = f.Text != "" && (f.State != g.said.State || g.said.Text == "")
 	g.said = f
 	return f, news
 }

@@ -39,3 +39,25 @@ func TestEarlyDeathLeavesASample(t *testing.T) {
 	}
 	t.Errorf("evidence %q, want one titled %q with the first sample", told.Evidence, progressTitle)
 }
+
+// That a busy host's QEMU was silent at one sample is no news; that it goes on is, once.
+func TestSilenceIsNews(t *testing.T) {
+	g := NewGuard(nil, Limits{Held: 40 * time.Millisecond, Mute: time.Minute, Asleep: time.Minute, Busy: time.Minute, First: time.Minute})
+	if f, news := g.take(vm.Progress{Mute: true}); news {
+		t.Errorf("the first silent sample is news: %s", f.Text)
+	}
+	said := 0
+	for range 3 {
+		time.Sleep(50 * time.Millisecond)
+		f, news := g.take(vm.Progress{Mute: true})
+		if !strings.Contains(f.Text, "QEMU does not answer on its monitor") {
+			t.Errorf("found %q, want that QEMU does not answer", f.Text)
+		}
+		if news {
+			said++
+		}
+	}
+	if said != 1 {
+		t.Errorf("said %d times, want once", said)
+	}
+}

@@ -171,6 +171,9 @@ func (w *Watchdog) host(now moment, alive bool) Finding {
 	if now.at.Sub(w.mute) >= w.limits.Mute {
 		return Finding{Held, text, fault.New(fault.Host, "guest", "%s", text).WithRemedy("%s", remedy)}
 	}
+	if now.at.Sub(w.mute) < w.limits.Held { // a busy host's: not worth a word
+		return Finding{State: Held}
+	}
 	return Finding{State: Held, Text: text}
 }
 
