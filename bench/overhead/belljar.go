@@ -165,10 +165,12 @@ func (b *bench) result(ctx context.Context, to any, args ...string) error {
 	return json.Unmarshal([]byte(last), &struct{ Result any }{to})
 }
 
-// build runs the spec by a belljar and watches its log. Each guest begins at power-on, as the console's does.
-func (b *bench) build(ctx context.Context, belljar string) (sample, error) {
+// build runs the spec by a belljar, on that processor of the host's, and watches its log. Each guest begins at power-on, as
+// the console's does.
+func (b *bench) build(ctx context.Context, belljar, cpu string) (sample, error) {
 	cmd := exec.CommandContext(ctx, belljar, "--json", "build", b.spec, "--accel", "tcg", "--cold", "--no-cache",
 		"--out", filepath.Join(b.dir, "out"))
+	pin(cmd, cpu)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"))
 	out, err := cmd.StdoutPipe()
@@ -213,13 +215,13 @@ func (b *bench) named() used {
 }
 
 // processorTime is what a process has used (proc_pid_stat(5): utime and stime, in ticks of 1/100 s).
-func processorTime(proc string) float64 {
+func processorTime(proc string) (user, sys float64) {
 	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	utime, _ := strconv.ParseFloat(f[11], 64)
-	stime, _ := strconv.ParseFloat(f[12], 64)
-	return (utime + stime) / 100
+	user, _ = strconv.ParseFloat(f[11], 64)
+	sys, _ = strconv.ParseFloat(f[12], 64)
+	return user / 100, sys / 100
 }

@@ -19,9 +19,9 @@ import (
 // disksWord is the word of the kernel's command line that names the disks.
 var disksWord = regexp.MustCompile(`belljar\.disks=\S+`)
 
-// console boots the guest in a plain QEMU and types the script in at its console.
-func (b *bench) console(ctx context.Context) (_ sample, err error) {
-	scratch := filepath.Join(b.dir, "scratch.img")
+// console boots the guest in a plain QEMU, on that processor of the host's, and types the script in at its console.
+func (b *bench) console(ctx context.Context, cpu string) (_ sample, err error) {
+	scratch := filepath.Join(b.dir, "scratch"+cpu+".img")
 	if err := image.Scratch(scratch, 8<<30); err != nil {
 		return nil, err
 	}
@@ -39,6 +39,7 @@ func (b *bench) console(ctx context.Context) (_ sample, err error) {
 			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
 	}
 	cmd := exec.CommandContext(ctx, qemu, append(args, b.pluginArgs()...)...)
+	pin(cmd, cpu)
 	cmd.Dir = b.dir // where the plugin leaves its counts
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -8,7 +8,9 @@
 //
 // The script says when each part of its work begins and ends; the figures are what QEMU used between the two, and the
 // time that passed. On a busy host the processor time is the one to trust, and on one whose processors are not its own neither
-// is: there -count has a plugin of QEMU count the instructions that the guest runs, which nothing beside it can change.
+// is. For those there are two ways: -count has a plugin of QEMU count the instructions that the guest runs, which nothing
+// beside it can change; -pairs runs the reference and the agent at the same time, each on one processor, so that what
+// befalls the host befalls both.
 //
 // It knows command lines, consoles and stopwatches. It refuses to know Belljar's insides, but for the one constant with
 // which the variant 'agent' is built, and the format of a scratch disk.
@@ -33,6 +35,7 @@ type options struct {
 	rounds  int
 	execs   int // small processes in a round's first part
 	count   bool
+	pairs   bool
 }
 
 func main() {
@@ -42,6 +45,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each variant runs")
 	flag.IntVar(&o.execs, "execs", 2000, "how many small processes a round starts")
 	flag.BoolVar(&o.count, "count", false, "count instructions in place of time")
+	flag.BoolVar(&o.pairs, "pairs", false, "run two at the same time, each on a processor of the host's")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -56,15 +60,18 @@ func main() {
 type sample map[string]used
 
 type used struct {
-	cpu, wall float64 // seconds
-	insns     float64 // instructions, if they are counted
+	cpu, sys, wall float64 // seconds; sys, in the host's kernel, is a part of cpu
+	insns          float64 // instructions, if they are counted
 }
 
-func (u used) minus(v used) used { return used{u.cpu - v.cpu, u.wall - v.wall, u.insns - v.insns} }
+func (u used) minus(v used) used {
+	return used{u.cpu - v.cpu, u.sys - v.sys, u.wall - v.wall, u.insns - v.insns}
+}
 
 // now is what a QEMU has used so far, by its folder in /proc.
 func now(proc string) used {
-	return used{processorTime(proc), float64(time.Now().UnixMilli()) / 1000, instructions(proc)}
+	user, sys := processorTime(proc)
+	return used{user + sys, sys, float64(time.Now().UnixMilli()) / 1000, instructions(proc)}
 }
 
 // marks are made by the script, one a line.
@@ -139,32 +146,50 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	variants := []struct {
-		name string
-		run  func(context.Context) (sample, error)
-	}{
-		{"console", b.console},
-		{"agent", func(ctx context.Context) (sample, error) { return b.build(ctx, b.silent) }},
-		{"recorded", func(ctx context.Context) (sample, error) { return b.build(ctx, o.belljar) }},
+	if o.pairs {
+		return b.inPairs(ctx)
 	}
+	return b.inTurns(ctx)
+}
+
+// variant is a way to run the script; cpu is the host's processor that it may use, empty for all.
+type variant struct {
+	name string
+	run  func(ctx context.Context, cpu string) (sample, error)
+}
+
+func (b *bench) variants() (console, agent, recorded variant) {
+	return variant{"console", b.console},
+		variant{"agent", func(ctx context.Context, cpu string) (sample, error) { return b.build(ctx, b.silent, cpu) }},
+		variant{"recorded", func(ctx context.Context, cpu string) (sample, error) { return b.build(ctx, b.belljar, cpu) }}
+}
+
+// inTurns runs the variants one after another, each on all processors.
+func (b *bench) inTurns(ctx context.Context) error {
+	console, agent, recorded := b.variants()
+	variants := []variant{console, agent, recorded}
 	all := map[string][]sample{}
-	for round := range o.rounds {
+	for round := range b.rounds {
 		order := slices.Clone(variants)
 		if round%2 == 1 {
 			slices.Reverse(order)
 		}
 		for _, v := range order {
-			s, err := v.run(ctx)
+			s, err := v.run(ctx, "")
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
-			for _, p := range parts {
-				fmt.Fprintf(os.Stderr, "round %d  %-9s %s: cpu %6.2f s, wall %6.2f s, %.0f million instructions\n",
-					round+1, v.name, p.name, s[p.name].cpu, s[p.name].wall, s[p.name].insns/1e6)
-			}
+			tell(round, v.name, s)
 			all[v.name] = append(all[v.name], s)
 		}
 	}
-	printTable(os.Stdout, all, o.count)
+	printTable(os.Stdout, all, b.count)
 	return nil
+}
+
+func tell(round int, name string, s sample) {
+	for _, p := range parts {
+		fmt.Fprintf(os.Stderr, "round %d  %-9s %s: cpu %6.2f s (%.2f s of it the kernel's), wall %6.2f s, %.0f million instructions\n",
+			round+1, name, p.name, s[p.name].cpu, s[p.name].sys, s[p.name].wall, s[p.name].insns/1e6)
+	}
 }
