@@ -66,6 +66,16 @@ func (m *monitor) hangUp() {
 	})
 }
 
+// fallSilent sends nothing more, for nothing can follow half an order. What QEMU says is still heard: as a rule it is
+// gone, and its last words, which tell why, are yet to be read.
+func (m *monitor) fallSilent() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		_ = m.conn.CloseWrite() // it is closed already, or broken
+	}
+}
+
 // greetLimit bounds the handshake. QEMU answers it before it has built the machine.
 const greetLimit = time.Minute
 
@@ -159,7 +169,7 @@ func (m *monitor) exchange(limit time.Duration, command string, args any, file *
 		return fmt.Errorf("%s: %w", command, errMonitor)
 	}
 	if err := m.send(order, file, limit); err != nil {
-		m.hangUp() // nothing can follow half an order
+		m.fallSilent()
 		<-m.busy
 		return fmt.Errorf("%s: %w", command, err)
 	}
