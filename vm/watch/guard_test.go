@@ -26,14 +26,14 @@ func TestEarlyDeathLeavesASample(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	limits := Defaults(1)
-	limits.Every = time.Hour
+	limits.Every = 10 * time.Second
 	g := NewGuard(once{taken: cancel}, limits)
 	if err := g.Watch(ctx, func(text string) { t.Errorf("noted: %s", text) }); err != nil {
 		t.Fatal(err)
 	}
 	told := g.Explain(fault.New(fault.Host, "guest", "QEMU was ended by signal 9"), t.TempDir())
 	for _, e := range told.Evidence {
-		if e.Title == progressTitle && strings.Contains(e.Text, "0 s after power-on: processors ran 1.2 s, read 0 KiB, wrote 0 KiB, console 17 B") {
+		if e.Title == progressTitle && strings.Contains(e.Text, "1 s after power-on: processors ran 1.2 s, read 0 KiB, wrote 0 KiB, console 17 B") {
 			return
 		}
 	}
