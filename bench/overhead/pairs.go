@@ -19,11 +19,8 @@ func pin(cmd *exec.Cmd, cpu string) {
 	cmd.Path, cmd.Err = exec.LookPath("taskset")
 }
 
-// pair is two variants that run at the same time. What they are called in figures is the second's name.
-type pair struct {
-	name          string
-	first, second variant
-}
+// pair is two variants that run at the same time. In figures it is called by the second's name.
+type pair struct{ first, second variant }
 
 // run runs both; when one fails, the other is ended too.
 func (p pair) run(ctx context.Context, cpus []string) (first, second sample, err error) {
@@ -48,10 +45,10 @@ func (p pair) run(ctx context.Context, cpus []string) (first, second sample, err
 // and, to show what the way of measuring is worth, by hand twice.
 func (b *bench) inPairs(ctx context.Context) error {
 	console, _, recorded := b.variants()
-	pairs := []pair{{"recorded", console, recorded}, {"console", console, console}}
+	pairs := []pair{{console, recorded}, {console, console}}
 	ratios := map[string]map[string][]float64{}
 	for _, p := range pairs {
-		ratios[p.name] = map[string][]float64{}
+		ratios[p.second.name] = map[string][]float64{}
 	}
 	for round := range b.rounds {
 		cpus := []string{"0", "1"}
@@ -66,7 +63,7 @@ func (b *bench) inPairs(ctx context.Context) error {
 			tell(round, p.first.name, first)
 			tell(round, p.second.name, second)
 			for _, part := range parts {
-				ratios[p.name][part.name] = append(ratios[p.name][part.name], second[part.name].cpu/first[part.name].cpu)
+				ratios[p.second.name][part.name] = append(ratios[p.second.name][part.name], second[part.name].cpu/first[part.name].cpu)
 			}
 		}
 	}
